@@ -1,0 +1,1 @@
+//! One shard of a Llama model from GGUF: load, forward, sample, tokenise. Synchronous; knows no network.

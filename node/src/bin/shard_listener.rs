@@ -1,0 +1,3 @@
+//! `shard_listener`.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `shardctl`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the programs of ShardCluster say to one another. Data and its bounds, no behaviour: `serde` only.
