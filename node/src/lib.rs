@@ -1,1 +1,3 @@
 //! The programs of a ShardCluster fleet.
+
+pub mod ring;

@@ -1,0 +1,3 @@
+//! The ring: sessions that open along a route, and tokens that go round it.
+
+pub mod client;
