@@ -1,3 +1,7 @@
 //! CPU kernels for GGUF weights: slices in, slices out, the same bits in every batch.
 
+pub mod half;
+pub mod isa;
+mod lanes;
+pub mod ops;
 pub mod pool;
