@@ -89,7 +89,7 @@ impl Pool {
 
     /// Calls `work(i)` once for every `i` in `0..chunks`, in any order, and returns when all are done.
     ///
-    /// A panic in a chunk is passed on once all other chunks are done. A region inside a region, or a second one at
+    /// A panic in a chunk is passed on when no other chunk runs any more. A region inside a region, or a second one at
     /// the same time from another thread, runs on its caller alone.
     pub fn run(&self, chunks: usize, work: impl Fn(usize) + Sync) {
         let alone = self.workers.is_empty() || chunks <= 1 || chunks > MAX_CHUNKS;
@@ -113,7 +113,7 @@ impl Pool {
 
     /// Calls `work(i, &mut items[i])` once for every item; see [`Pool::run`].
     pub fn for_each_mut<T: Send>(&self, items: &mut [T], work: impl Fn(usize, &mut T) + Sync) {
-        let base = Shareable(items.as_mut_ptr());
+        let base = Shareable::new(items.as_mut_ptr());
         self.run(items.len(), |i| {
             // SAFETY: `i` is below `items.len()` and each `i` is given out once, so the references are disjoint;
             // `items` stays borrowed until `run` returns.
@@ -124,7 +124,7 @@ impl Pool {
     /// Calls `work(r, row)` once for every row of `width` elements of `data`; see [`Pool::run`].
     pub fn for_each_row<T: Send>(&self, data: &mut [T], width: usize, work: impl Fn(usize, &mut [T]) + Sync) {
         assert!(width > 0 && data.len().is_multiple_of(width), "{} elements, rows of {width}", data.len());
-        let base = Shareable(data.as_mut_ptr());
+        let base = Shareable::new(data.as_mut_ptr());
         self.run(data.len() / width, |r| {
             // SAFETY: row `r` lies inside `data` by the assertion, each `r` is given out once, rows do not overlap,
             // and `data` stays borrowed until `run` returns.
@@ -250,15 +250,19 @@ impl Shared {
 }
 
 /// A pointer that chunks of one region share; each of them takes another part of what it points to.
-struct Shareable<T>(*mut T);
+pub(crate) struct Shareable<T>(*mut T);
 
 impl<T> Shareable<T> {
-    fn get(&self) -> *mut T {
+    pub(crate) fn new(base: *mut T) -> Self {
+        Self(base)
+    }
+
+    pub(crate) fn get(&self) -> *mut T {
         self.0
     }
 }
 
-// SAFETY: the users above hand every element to exactly one chunk.
+// SAFETY: users hand every element to exactly one chunk, as each of their `unsafe` blocks says.
 unsafe impl<T: Send> Sync for Shareable<T> {}
 
 #[cfg(test)]

@@ -1,0 +1,383 @@
+//! Causal attention of rows of several sequences over their cached keys and values.
+//!
+//! ```text
+//! attend:  for every (sequence, some of its rows, kv head)            one unit of the pool
+//!            for four queries at a time (rows × query heads of the kv head)
+//!              score:   q · k for 16 positions at once, summed over the head's elements in order
+//!              softmax: over the positions that the query sees, no other
+//!              mix:     Σ weight × value, summed over the positions in order
+//! ```
+//!
+//! What a query gets depends on itself and the positions before it alone: which queries share a unit changes which
+//! loads are shared, not one operation on its numbers.
+
+use std::cell::RefCell;
+
+use crate::kv::{BLOCK, Element, KvCache, KvShape, Values};
+use crate::lanes::{LANES, Lanes, multiversion};
+use crate::ops::softmax_body;
+use crate::pool::{Pool, Shareable};
+
+/// Rows of one unit: enough to share the loads of keys and values, few enough to feed all threads.
+const ROWS: usize = 8;
+/// Queries whose sums stay in registers together.
+const QUERIES: usize = 4;
+
+/// Consecutive rows of one sequence; their keys and values are in the cache already.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequence<'a> {
+    /// Keys and values of all positions up to the last row.
+    pub cache: &'a KvCache,
+    /// Position of the first row; row `i` sees the positions `0..=start + i`.
+    pub start: usize,
+    /// How many rows.
+    pub rows: usize,
+}
+
+/// Fills `out` with the attention of `queries`; both are `[rows of all sequences, heads * head_size]`.
+///
+/// All sequences have one [`KvShape`], whose heads divide `heads`.
+///
+/// # Panics
+/// Where the shapes differ or a cache is shorter than its rows need.
+pub fn attend(pool: &Pool, heads: usize, sequences: &[Sequence<'_>], queries: &[f32], out: &mut [f32]) {
+    let Some(shape) = sequences.first().map(|s| s.cache.shape) else { return };
+    let width = heads * shape.head_size;
+    let rows: usize = sequences.iter().map(|s| s.rows).sum();
+    assert!(queries.len() == rows * width && out.len() == rows * width, "attention over {rows} rows");
+    assert!(heads.is_multiple_of(shape.heads), "{heads} heads over {} kv heads", shape.heads);
+
+    let mut units = Vec::new();
+    let mut first_row = 0;
+    for sequence in sequences {
+        assert!(sequence.cache.shape == shape, "sequences of different shapes");
+        assert!(sequence.start + sequence.rows <= sequence.cache.capacity(), "rows beyond the cache");
+        for skipped in (0..sequence.rows).step_by(ROWS) {
+            let rows = ROWS.min(sequence.rows - skipped);
+            let unit = |kv_head| Unit {
+                sequence,
+                kv_head,
+                first_row: first_row + skipped,
+                rows,
+                start: sequence.start + skipped,
+            };
+            units.extend((0..shape.heads).map(unit));
+        }
+        first_row += sequence.rows;
+    }
+
+    let out = Shareable::new(out.as_mut_ptr());
+    pool.run(units.len(), |index| {
+        let Unit { sequence, kv_head, first_row, rows, start } = units[index];
+        let group = heads / shape.heads;
+        let queries_of_row = |row: usize| {
+            let offset = (first_row + row) * width + kv_head * group * shape.head_size;
+            (0..group).map(move |g| (start + row + 1, offset + g * shape.head_size))
+        };
+        let queries_of_unit: Vec<(usize, usize)> = (0..rows).flat_map(queries_of_row).collect();
+        SCRATCH.with_borrow_mut(|scratch| {
+            for some in queries_of_unit.chunks(QUERIES) {
+                let mut quad = Vec::with_capacity(QUERIES);
+                for &(keys, offset) in some {
+                    // SAFETY: `offset` is the start of one head of one row of `out` (as long as `queries`, by the
+                    // assertion), which belongs to this unit alone; `out` stays borrowed until `run` returns.
+                    let out =
+                        unsafe { std::slice::from_raw_parts_mut(out.get().add(offset), shape.head_size) };
+                    quad.push(Query { keys, query: &queries[offset..][..shape.head_size], out });
+                }
+                match &sequence.cache.values {
+                    Values::F32(cache) => attend_f32(shape, cache, kv_head, &mut quad, scratch),
+                    Values::F16(cache) => attend_f16(shape, cache, kv_head, &mut quad, scratch),
+                }
+            }
+        });
+    });
+}
+
+#[derive(Clone, Copy)]
+struct Unit<'a> {
+    sequence: &'a Sequence<'a>,
+    kv_head: usize,
+    first_row: usize,
+    rows: usize,
+    start: usize,
+}
+
+/// One head of one row.
+struct Query<'a> {
+    /// Positions that it sees.
+    keys: usize,
+    query: &'a [f32],
+    out: &'a mut [f32],
+}
+
+#[derive(Default)]
+struct Scratch {
+    /// `[queries][positions, rounded up to blocks]`.
+    scores: Vec<f32>,
+    /// `[queries][padded head]`.
+    mixed: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+multiversion! {
+    fn attend_f32(shape: KvShape, cache: &[f32], head: usize, queries: &mut [Query<'_>], scratch: &mut Scratch) = quad;
+    fn attend_f16(shape: KvShape, cache: &[u16], head: usize, queries: &mut [Query<'_>], scratch: &mut Scratch) = quad;
+}
+
+/// Attention of up to [`QUERIES`] queries of one kv head.
+#[inline(always)]
+fn quad<T: Element>(
+    shape: KvShape,
+    cache: &[T],
+    head: usize,
+    queries: &mut [Query<'_>],
+    scratch: &mut Scratch,
+) {
+    let padded = shape.padded();
+    let most = queries.iter().map(|q| q.keys).max().unwrap_or(0);
+    let stride = most.next_multiple_of(BLOCK);
+    scratch.scores.resize((QUERIES * stride).max(scratch.scores.len()), 0.0);
+    scratch.mixed.clear();
+    scratch.mixed.resize(QUERIES * padded, 0.0);
+    let blocks =
+        || cache.chunks_exact(shape.heads * shape.head_block()).map(|b| &b[head * shape.head_block()..]);
+
+    let count = queries.len();
+    for (b, block) in blocks().take(stride / BLOCK).enumerate() {
+        let keys = &block[..BLOCK * shape.head_size];
+        // A missing query repeats the first one: its scores are not used.
+        let of = |i: usize| queries[if i < count { i } else { 0 }].query;
+        let scores = score([of(0), of(1), of(2), of(3)], keys);
+        for (i, scores) in scores.iter().enumerate() {
+            scratch.scores[i * stride + b * BLOCK..][..BLOCK].copy_from_slice(scores);
+        }
+    }
+
+    let scale = 1.0 / (shape.head_size as f32).sqrt();
+    for (query, scores) in queries.iter().zip(scratch.scores.chunks_exact_mut(stride)) {
+        softmax_body(&mut scores[..query.keys], scale);
+    }
+
+    let all = queries.iter().map(|q| q.keys).min().unwrap_or(0);
+    for (b, block) in blocks().take(stride / BLOCK).enumerate() {
+        let values = &block[BLOCK * shape.head_size..shape.head_block()];
+        if count == QUERIES && (b + 1) * BLOCK <= all {
+            mix::<T, QUERIES>(
+                &scratch.scores[b * BLOCK..],
+                stride,
+                values,
+                &mut scratch.mixed,
+                padded,
+                BLOCK,
+            );
+        } else {
+            for (i, query) in queries.iter().enumerate() {
+                let seen = query.keys.saturating_sub(b * BLOCK).min(BLOCK);
+                let scores = &scratch.scores[i * stride + b * BLOCK..];
+                mix::<T, 1>(scores, stride, values, &mut scratch.mixed[i * padded..], padded, seen);
+            }
+        }
+    }
+    for (query, mixed) in queries.iter_mut().zip(scratch.mixed.chunks_exact(padded)) {
+        query.out.copy_from_slice(&mixed[..shape.head_size]);
+    }
+}
+
+/// `q · k` of one block's positions; `keys` is `[head size][BLOCK]`.
+#[inline(always)]
+fn score<T: Element>(queries: [&[f32]; QUERIES], keys: &[T]) -> [Lanes; QUERIES] {
+    let mut sums = [[0.0; LANES]; QUERIES];
+    let [q0, q1, q2, q3] = queries;
+    let elements = q0.iter().zip(q1).zip(q2).zip(q3);
+    for (keys, (((q0, q1), q2), q3)) in keys.as_chunks::<BLOCK>().0.iter().zip(elements) {
+        let keys = T::widen(keys);
+        for (sums, q) in sums.iter_mut().zip([q0, q1, q2, q3]) {
+            for lane in 0..LANES {
+                sums[lane] += q * keys[lane];
+            }
+        }
+    }
+    sums
+}
+
+/// `mixed += weight × value` over the first `seen` positions of one block, for `N` queries; `values` is
+/// `[BLOCK][padded]`, `weights` `[N][stride]`, `mixed` `[N][padded]`.
+#[inline(always)]
+fn mix<T: Element, const N: usize>(
+    weights: &[f32],
+    stride: usize,
+    values: &[T],
+    mixed: &mut [f32],
+    padded: usize,
+    seen: usize,
+) {
+    let registers = padded / LANES;
+    let values = values.as_chunks::<LANES>().0;
+    let mixed = mixed.as_chunks_mut::<LANES>().0;
+    for register in 0..registers {
+        let mut sums: [Lanes; N] = std::array::from_fn(|i| mixed[i * registers + register]);
+        for position in 0..seen {
+            let value = T::widen(&values[position * registers + register]);
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let weight = weights[i * stride + position];
+                for lane in 0..LANES {
+                    sums[lane] += weight * value[lane];
+                }
+            }
+        }
+        for (i, sums) in sums.into_iter().enumerate() {
+            mixed[i * registers + register] = sums;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::half::{f16_to_f32, f32_to_f16};
+    use crate::isa::{self, Isa};
+    use crate::kv::KvDtype;
+    use proptest::prelude::*;
+
+    /// Values in -1..1 from a counter.
+    fn numbers(len: usize, seed: u64) -> Vec<f32> {
+        let mix =
+            |i: u64| (i ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d);
+        (0..len as u64).map(|i| (mix(i + 1) >> 33 & 0xffff) as f32 / 32768.0 - 1.0).collect()
+    }
+
+    /// A sequence's queries, keys and values for every position.
+    #[derive(Debug)]
+    struct Case {
+        shape: KvShape,
+        heads: usize,
+        queries: Vec<f32>,
+        keys: Vec<f32>,
+        values: Vec<f32>,
+    }
+
+    impl Case {
+        fn new(kv_heads: usize, group: usize, head_size: usize, positions: usize, seed: u64) -> Self {
+            let shape = KvShape { heads: kv_heads, head_size };
+            let width = positions * shape.width();
+            Self {
+                shape,
+                heads: kv_heads * group,
+                queries: numbers(width * group, seed),
+                keys: numbers(width, seed ^ 0x1111),
+                values: numbers(width, seed ^ 0x2222),
+            }
+        }
+
+        fn positions(&self) -> usize {
+            self.keys.len() / self.shape.width()
+        }
+
+        fn cache(&self, dtype: KvDtype, positions: usize) -> KvCache {
+            let mut cache = KvCache::new(self.shape, dtype, self.positions());
+            let written = ..positions * self.shape.width();
+            cache.write(0, &self.keys[written], &self.values[written]);
+            cache
+        }
+
+        fn queries(&self, rows: std::ops::Range<usize>) -> &[f32] {
+            let width = self.heads * self.shape.head_size;
+            &self.queries[rows.start * width..rows.end * width]
+        }
+
+        /// All rows in one call.
+        fn whole(&self, dtype: KvDtype) -> Vec<f32> {
+            let rows = self.positions();
+            let mut out = vec![f32::NAN; self.queries.len()];
+            let cache = self.cache(dtype, rows);
+            let sequence = Sequence { cache: &cache, start: 0, rows };
+            attend(&Pool::new(1), self.heads, &[sequence], &self.queries, &mut out);
+            out
+        }
+    }
+
+    fn case() -> impl Strategy<Value = Case> {
+        (1usize..4, 1usize..6, 1usize..70, 1usize..60, any::<u64>())
+            .prop_map(|(kv, group, size, positions, seed)| Case::new(kv, group, size, positions, seed))
+    }
+
+    fn dtype() -> impl Strategy<Value = KvDtype> {
+        prop_oneof![Just(KvDtype::F32), Just(KvDtype::F16)]
+    }
+
+    fn bits(row: &[f32]) -> Vec<u32> {
+        row.iter().map(|v| v.to_bits()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_double_precision(case in case(), dtype in dtype()) {
+            let stored = |v: &f32| f64::from(match dtype {
+                KvDtype::F32 => *v,
+                KvDtype::F16 => f16_to_f32(f32_to_f16(*v)),
+            });
+            let (size, width) = (case.shape.head_size, case.shape.width());
+            let (keys, values): (Vec<f64>, Vec<f64>) =
+                (case.keys.iter().map(stored).collect(), case.values.iter().map(stored).collect());
+            let out = case.whole(dtype);
+            for (n, (query, out)) in case.queries.chunks(size).zip(out.chunks(size)).enumerate() {
+                let (row, head) = (n / case.heads, n % case.heads);
+                let kv = head / (case.heads / case.shape.heads) * size;
+                let at = |all: &[f64], position: usize| all[position * width + kv..][..size].to_vec();
+                let weights: Vec<f64> = (0..=row)
+                    .map(|p| at(&keys, p).iter().zip(query).map(|(k, q)| k * f64::from(*q)).sum::<f64>())
+                    .map(|score| (score / (size as f64).sqrt()).exp())
+                    .collect();
+                let total: f64 = weights.iter().sum();
+                for (d, out) in out.iter().enumerate() {
+                    let expect = (0..=row).map(|p| weights[p] / total * at(&values, p)[d]).sum::<f64>();
+                    prop_assert!((f64::from(*out) - expect).abs() < 5e-6, "row {row} head {head}: {out} {expect}");
+                }
+            }
+        }
+
+        /// Tier, threads, chunk sizes and what else is in the batch do not change a bit.
+        #[test]
+        fn bits_do_not_depend_on_company(case in case(), dtype in dtype(), chunk in 1usize..20, threads in 1usize..4) {
+            let expect = bits(&case.whole(dtype));
+            for tier in Isa::available() {
+                prop_assert_eq!(&bits(&isa::with(tier, || case.whole(dtype))), &expect, "{:?}", tier);
+            }
+            let pool = Pool::new(threads);
+            let other = Case { queries: case.queries.clone(), keys: case.values.clone(), values: case.keys.clone(), ..case };
+            let other_cache = other.cache(dtype, other.positions());
+            let mut got = Vec::new();
+            for start in (0..case.positions()).step_by(chunk) {
+                let end = (start + chunk).min(case.positions());
+                let cache = case.cache(dtype, end);
+                let last = other.positions() - 1;
+                let company = Sequence { cache: &other_cache, start: last, rows: 1 };
+                let sequence = Sequence { cache: &cache, start, rows: end - start };
+                let queries = [other.queries(last..last + 1), case.queries(start..end), other.queries(last..last + 1)].concat();
+                let mut out = vec![f32::NAN; queries.len()];
+                attend(&pool, case.heads, &[company, sequence, company], &queries, &mut out);
+                let width = case.heads * case.shape.head_size;
+                got.extend_from_slice(&out[width..out.len() - width]);
+            }
+            prop_assert_eq!(bits(&got), expect);
+        }
+    }
+
+    /// What lies beyond the rows (an earlier epoch's values) does not matter.
+    #[test]
+    fn stale_positions_are_not_read() {
+        let case = Case::new(2, 2, 24, 20, 3);
+        let mut cache = case.cache(KvDtype::F32, 20);
+        let poison = vec![f32::NAN; 9 * case.shape.width()];
+        cache.write(11, &poison, &poison);
+        let width = case.heads * case.shape.head_size;
+        let mut out = vec![0.0; 11 * width];
+        let sequence = Sequence { cache: &cache, start: 0, rows: 11 };
+        attend(&Pool::new(1), case.heads, &[sequence], case.queries(0..11), &mut out);
+        assert_eq!(bits(&out), bits(&case.whole(KvDtype::F32)[..11 * width]));
+    }
+}

@@ -1,0 +1,168 @@
+//! The keys and values of one layer of one sequence, in blocks of 16 positions.
+//!
+//! ```text
+//! block 0                                          block 1
+//! ├ kv head 0                 ├ kv head 1 …        ├ …
+//! │ keys[head size][16 pos]   │
+//! │ values[16 pos][padded]    │        padded = head size rounded up to 16
+//! ```
+//!
+//! Keys lie with the positions side by side, so that 16 scores are computed at once in the lanes of one register;
+//! values with a head's elements side by side, so that a weighted sum of them is, too.
+
+use crate::half::{f16_to_f32, f32_to_f16};
+use crate::lanes::{LANES, Lanes};
+
+/// Positions in a block.
+pub const BLOCK: usize = LANES;
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvDtype {
+    /// 4 bytes, as computed.
+    F32,
+    /// 2 bytes, rounded to the nearest half; what a half cannot hold becomes the largest half.
+    F16,
+}
+
+/// The key and value heads of one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvShape {
+    /// Heads of keys and values; several query heads share one.
+    pub heads: usize,
+    /// Elements of a head, any number.
+    pub head_size: usize,
+}
+
+impl KvShape {
+    /// Elements of one position's keys (and of its values): `heads * head_size`.
+    pub fn width(&self) -> usize {
+        self.heads * self.head_size
+    }
+
+    /// A value's elements, rounded up to whole registers.
+    pub(crate) fn padded(&self) -> usize {
+        self.head_size.next_multiple_of(LANES)
+    }
+
+    /// Elements of one head in one block.
+    pub(crate) fn head_block(&self) -> usize {
+        BLOCK * (self.head_size + self.padded())
+    }
+
+    /// Elements of one block.
+    fn block(&self) -> usize {
+        self.heads * self.head_block()
+    }
+
+    /// Bytes that [`KvCache::new`] reserves for `positions`.
+    pub fn bytes(&self, dtype: KvDtype, positions: usize) -> usize {
+        let size = match dtype {
+            KvDtype::F32 => 4,
+            KvDtype::F16 => 2,
+        };
+        positions.div_ceil(BLOCK) * self.block() * size
+    }
+}
+
+/// One layer's keys and values of one sequence.
+#[derive(Clone, Debug)]
+pub struct KvCache {
+    pub(crate) shape: KvShape,
+    pub(crate) values: Values,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Values {
+    F32(Vec<f32>),
+    F16(Vec<u16>),
+}
+
+impl KvCache {
+    /// Reserves whole blocks for `positions`. The system gives the memory when it is written.
+    pub fn new(shape: KvShape, dtype: KvDtype, positions: usize) -> Self {
+        let len = positions.div_ceil(BLOCK) * shape.block();
+        let values = match dtype {
+            KvDtype::F32 => Values::F32(vec![0.0; len]),
+            KvDtype::F16 => Values::F16(vec![0; len]),
+        };
+        Self { shape, values }
+    }
+
+    /// Positions there is room for.
+    pub fn capacity(&self) -> usize {
+        let len = match &self.values {
+            Values::F32(values) => values.len(),
+            Values::F16(values) => values.len(),
+        };
+        len / self.shape.block() * BLOCK
+    }
+
+    /// Writes consecutive positions from `start`: `keys` and `values` are `[rows, shape.width()]`.
+    ///
+    /// # Panics
+    /// Where the lengths differ or the rows do not fit.
+    pub fn write(&mut self, start: usize, keys: &[f32], values: &[f32]) {
+        let shape = self.shape;
+        let rows = keys.len() / shape.width();
+        assert!(
+            keys.len() == values.len() && keys.len() == rows * shape.width(),
+            "kv rows of unequal length"
+        );
+        assert!(start + rows <= self.capacity(), "{rows} rows from {start} exceed {}", self.capacity());
+        match &mut self.values {
+            Values::F32(cache) => write(shape, cache, start, keys, values),
+            Values::F16(cache) => write(shape, cache, start, keys, values),
+        }
+    }
+}
+
+fn write<T: Element>(shape: KvShape, cache: &mut [T], start: usize, keys: &[f32], values: &[f32]) {
+    let rows = keys.chunks_exact(shape.width()).zip(values.chunks_exact(shape.width()));
+    for (position, (keys, values)) in (start..).zip(rows) {
+        let (block, slot) = (position / BLOCK, position % BLOCK);
+        let block = &mut cache[block * shape.block()..][..shape.block()];
+        let heads = keys.chunks_exact(shape.head_size).zip(values.chunks_exact(shape.head_size));
+        for (cache, (key, value)) in block.chunks_exact_mut(shape.head_block()).zip(heads) {
+            let (cached_keys, cached_values) = cache.split_at_mut(BLOCK * shape.head_size);
+            for (cached, key) in cached_keys.chunks_exact_mut(BLOCK).zip(key) {
+                cached[slot] = T::narrow(*key);
+            }
+            for (cached, value) in cached_values[slot * shape.padded()..].iter_mut().zip(value) {
+                *cached = T::narrow(*value);
+            }
+        }
+    }
+}
+
+/// A stored number.
+pub(crate) trait Element: Copy + Send + Sync {
+    fn narrow(value: f32) -> Self;
+    fn widen(values: &[Self; LANES]) -> Lanes;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn widen(values: &[Self; LANES]) -> Lanes {
+        *values
+    }
+}
+
+impl Element for u16 {
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        // An infinite key or value would turn a whole row of scores into NaN.
+        const MAX: f32 = 65_504.0;
+        f32_to_f16(value.clamp(-MAX, MAX))
+    }
+
+    #[inline(always)]
+    fn widen(values: &[Self; LANES]) -> Lanes {
+        values.map(f16_to_f32)
+    }
+}
