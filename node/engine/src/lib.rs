@@ -1,1 +1,3 @@
 //! One shard of a Llama model from GGUF: load, forward, sample, tokenise. Synchronous; knows no network.
+
+pub mod sample;
