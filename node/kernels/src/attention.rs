@@ -34,17 +34,26 @@ pub struct Sequence<'a> {
     pub rows: usize,
 }
 
-/// Fills `out` with the attention of `queries`; both are `[rows of all sequences, heads * head_size]`.
+/// Fills `out`, `[rows of all sequences, heads * head_size]`, with the attention of `queries`, `[rows, stride]`, whose
+/// rows begin with the query heads.
 ///
 /// All sequences have one [`KvShape`], whose heads divide `heads`.
 ///
 /// # Panics
 /// Where the shapes differ or a cache is shorter than its rows need.
-pub fn attend(pool: &Pool, heads: usize, sequences: &[Sequence<'_>], queries: &[f32], out: &mut [f32]) {
+pub fn attend(
+    pool: &Pool,
+    heads: usize,
+    sequences: &[Sequence<'_>],
+    queries: &[f32],
+    stride: usize,
+    out: &mut [f32],
+) {
     let Some(shape) = sequences.first().map(|s| s.cache.shape) else { return };
     let width = heads * shape.head_size;
     let rows: usize = sequences.iter().map(|s| s.rows).sum();
-    assert!(queries.len() == rows * width && out.len() == rows * width, "attention over {rows} rows");
+    assert!(width <= stride && queries.len() == rows * stride, "queries of {rows} rows of {stride}");
+    assert!(out.len() == rows * width, "attention of {rows} rows of {width}");
     assert!(heads.is_multiple_of(shape.heads), "{heads} heads over {} kv heads", shape.heads);
 
     let mut units = Vec::new();
@@ -70,20 +79,21 @@ pub fn attend(pool: &Pool, heads: usize, sequences: &[Sequence<'_>], queries: &[
     pool.run(units.len(), |index| {
         let Unit { sequence, kv_head, first_row, rows, start } = units[index];
         let group = heads / shape.heads;
-        let queries_of_row = |row: usize| {
-            let offset = (first_row + row) * width + kv_head * group * shape.head_size;
-            (0..group).map(move |g| (start + row + 1, offset + g * shape.head_size))
-        };
-        let queries_of_unit: Vec<(usize, usize)> = (0..rows).flat_map(queries_of_row).collect();
+        let mut of_unit = (0..rows).flat_map(|row| (0..group).map(move |g| (row, g))).map(|(row, g)| {
+            let (batch_row, head) = (first_row + row, (kv_head * group + g) * shape.head_size);
+            // SAFETY: one head of one row of `out`, inside it by the assertion above, belongs to this unit alone;
+            // `out` stays borrowed until `run` returns.
+            let out = unsafe {
+                std::slice::from_raw_parts_mut(out.get().add(batch_row * width + head), shape.head_size)
+            };
+            let query = &queries[batch_row * stride + head..][..shape.head_size];
+            Query { keys: start + row + 1, query, out }
+        });
         SCRATCH.with_borrow_mut(|scratch| {
-            for some in queries_of_unit.chunks(QUERIES) {
-                let mut quad = Vec::with_capacity(QUERIES);
-                for &(keys, offset) in some {
-                    // SAFETY: `offset` is the start of one head of one row of `out` (as long as `queries`, by the
-                    // assertion), which belongs to this unit alone; `out` stays borrowed until `run` returns.
-                    let out =
-                        unsafe { std::slice::from_raw_parts_mut(out.get().add(offset), shape.head_size) };
-                    quad.push(Query { keys, query: &queries[offset..][..shape.head_size], out });
+            loop {
+                let mut quad: Vec<Query<'_>> = of_unit.by_ref().take(QUERIES).collect();
+                if quad.is_empty() {
+                    break;
                 }
                 match &sequence.cache.values {
                     Values::F32(cache) => attend_f32(shape, cache, kv_head, &mut quad, scratch),
@@ -279,8 +289,12 @@ mod tests {
 
         fn cache(&self, dtype: KvDtype, positions: usize) -> KvCache {
             let mut cache = KvCache::new(self.shape, dtype, self.positions());
-            let written = ..positions * self.shape.width();
-            cache.write(0, &self.keys[written], &self.values[written]);
+            let width = self.shape.width();
+            for (p, (key, value)) in
+                self.keys.chunks(width).zip(self.values.chunks(width)).enumerate().take(positions)
+            {
+                cache.write(p, key, value);
+            }
             cache
         }
 
@@ -295,7 +309,7 @@ mod tests {
             let mut out = vec![f32::NAN; self.queries.len()];
             let cache = self.cache(dtype, rows);
             let sequence = Sequence { cache: &cache, start: 0, rows };
-            attend(&Pool::new(1), self.heads, &[sequence], &self.queries, &mut out);
+            attend(&Pool::new(1), self.heads, &[sequence], &self.queries, out.len() / rows, &mut out);
             out
         }
     }
@@ -357,10 +371,12 @@ mod tests {
                 let last = other.positions() - 1;
                 let company = Sequence { cache: &other_cache, start: last, rows: 1 };
                 let sequence = Sequence { cache: &cache, start, rows: end - start };
-                let queries = [other.queries(last..last + 1), case.queries(start..end), other.queries(last..last + 1)].concat();
-                let mut out = vec![f32::NAN; queries.len()];
-                attend(&pool, case.heads, &[company, sequence, company], &queries, &mut out);
+                let rows = [other.queries(last..last + 1), case.queries(start..end), other.queries(last..last + 1)].concat();
                 let width = case.heads * case.shape.head_size;
+                // As the engine has them: keys and values follow the queries of each row.
+                let queries: Vec<f32> = rows.chunks(width).flat_map(|row| [row, &[f32::NAN; 3]].concat()).collect();
+                let mut out = vec![f32::NAN; rows.len()];
+                attend(&pool, case.heads, &[company, sequence, company], &queries, width + 3, &mut out);
                 got.extend_from_slice(&out[width..out.len() - width]);
             }
             prop_assert_eq!(bits(&got), expect);
@@ -372,12 +388,12 @@ mod tests {
     fn stale_positions_are_not_read() {
         let case = Case::new(2, 2, 24, 20, 3);
         let mut cache = case.cache(KvDtype::F32, 20);
-        let poison = vec![f32::NAN; 9 * case.shape.width()];
-        cache.write(11, &poison, &poison);
+        let poison = vec![f32::NAN; case.shape.width()];
+        (11..20).for_each(|position| cache.write(position, &poison, &poison));
         let width = case.heads * case.shape.head_size;
         let mut out = vec![0.0; 11 * width];
         let sequence = Sequence { cache: &cache, start: 0, rows: 11 };
-        attend(&Pool::new(1), case.heads, &[sequence], case.queries(0..11), &mut out);
+        attend(&Pool::new(1), case.heads, &[sequence], case.queries(0..11), width, &mut out);
         assert_eq!(bits(&out), bits(&case.whole(KvDtype::F32)[..11 * width]));
     }
 }

@@ -98,39 +98,32 @@ impl KvCache {
         len / self.shape.block() * BLOCK
     }
 
-    /// Writes consecutive positions from `start`: `keys` and `values` are `[rows, shape.width()]`.
+    /// Writes the key and the value of `position`, both of [`KvShape::width`].
     ///
     /// # Panics
-    /// Where the lengths differ or the rows do not fit.
-    pub fn write(&mut self, start: usize, keys: &[f32], values: &[f32]) {
+    /// Where a length differs or the position does not fit.
+    pub fn write(&mut self, position: usize, key: &[f32], value: &[f32]) {
         let shape = self.shape;
-        let rows = keys.len() / shape.width();
-        assert!(
-            keys.len() == values.len() && keys.len() == rows * shape.width(),
-            "kv rows of unequal length"
-        );
-        assert!(start + rows <= self.capacity(), "{rows} rows from {start} exceed {}", self.capacity());
+        assert!(key.len() == shape.width() && value.len() == shape.width(), "key and value of a wrong width");
+        assert!(position < self.capacity(), "position {position} of {}", self.capacity());
         match &mut self.values {
-            Values::F32(cache) => write(shape, cache, start, keys, values),
-            Values::F16(cache) => write(shape, cache, start, keys, values),
+            Values::F32(cache) => write(shape, cache, position, key, value),
+            Values::F16(cache) => write(shape, cache, position, key, value),
         }
     }
 }
 
-fn write<T: Element>(shape: KvShape, cache: &mut [T], start: usize, keys: &[f32], values: &[f32]) {
-    let rows = keys.chunks_exact(shape.width()).zip(values.chunks_exact(shape.width()));
-    for (position, (keys, values)) in (start..).zip(rows) {
-        let (block, slot) = (position / BLOCK, position % BLOCK);
-        let block = &mut cache[block * shape.block()..][..shape.block()];
-        let heads = keys.chunks_exact(shape.head_size).zip(values.chunks_exact(shape.head_size));
-        for (cache, (key, value)) in block.chunks_exact_mut(shape.head_block()).zip(heads) {
-            let (cached_keys, cached_values) = cache.split_at_mut(BLOCK * shape.head_size);
-            for (cached, key) in cached_keys.chunks_exact_mut(BLOCK).zip(key) {
-                cached[slot] = T::narrow(*key);
-            }
-            for (cached, value) in cached_values[slot * shape.padded()..].iter_mut().zip(value) {
-                *cached = T::narrow(*value);
-            }
+fn write<T: Element>(shape: KvShape, cache: &mut [T], position: usize, key: &[f32], value: &[f32]) {
+    let (block, slot) = (position / BLOCK, position % BLOCK);
+    let block = &mut cache[block * shape.block()..][..shape.block()];
+    let heads = key.chunks_exact(shape.head_size).zip(value.chunks_exact(shape.head_size));
+    for (cache, (key, value)) in block.chunks_exact_mut(shape.head_block()).zip(heads) {
+        let (keys, values) = cache.split_at_mut(BLOCK * shape.head_size);
+        for (keys, key) in keys.chunks_exact_mut(BLOCK).zip(key) {
+            keys[slot] = T::narrow(*key);
+        }
+        for (cached, value) in values[slot * shape.padded()..].iter_mut().zip(value) {
+            *cached = T::narrow(*value);
         }
     }
 }

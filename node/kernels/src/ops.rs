@@ -12,8 +12,8 @@ multiversion! {
     /// `x += y`, element by element.
     pub fn add(x: &mut [f32], y: &[f32]) = add_body;
 
-    /// SwiGLU: `gate = gate / (1 + exp(-gate)) * up`.
-    pub fn silu_mul(gate: &mut [f32], up: &[f32]) = silu_mul_body;
+    /// SwiGLU: `out = gate / (1 + exp(-gate)) * up`; all of one length.
+    pub fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) = silu_mul_body;
 
     /// `x = exp(scale * (x - max(x)))`, divided by its sum. An empty row stays empty.
     pub fn softmax(x: &mut [f32], scale: f32) = softmax_body;
@@ -48,10 +48,10 @@ fn add_body(x: &mut [f32], y: &[f32]) {
 }
 
 #[inline(always)]
-fn silu_mul_body(gate: &mut [f32], up: &[f32]) {
-    assert!(gate.len() == up.len(), "silu_mul of rows of unequal length");
-    for (gate, up) in gate.iter_mut().zip(up) {
-        *gate = *gate / (1.0 + exp(-*gate)) * up;
+fn silu_mul_body(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    assert!(gate.len() == up.len() && gate.len() == out.len(), "silu_mul of rows of unequal length");
+    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+        *out = gate / (1.0 + exp(-gate)) * up;
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
                 rms_norm(&x, &y, 1e-5, &mut norm);
                 let (mut sum, mut gate, mut weights) = (x.clone(), x.clone(), x.clone());
                 add(&mut sum, &y);
-                silu_mul(&mut gate, &y);
+                silu_mul(&x, &y, &mut gate);
                 softmax(&mut weights, 0.125);
                 let mut turned = x.repeat(heads);
                 if len > 0 { rope(&mut turned, len, &turns); }
@@ -148,8 +148,8 @@ mod tests {
             rms_norm(&x, &y, 1e-5, &mut norm);
             prop_assert!(near(&norm, &xd.iter().zip(&yd).map(|(x, y)| x / rms * y).collect::<Vec<_>>()));
 
-            let mut gate = x.clone();
-            silu_mul(&mut gate, &y);
+            let mut gate = vec![0.0; len];
+            silu_mul(&x, &y, &mut gate);
             prop_assert!(near(&gate, &xd.iter().zip(&yd).map(|(x, y)| x / (1.0 + (-x).exp()) * y).collect::<Vec<_>>()));
 
             let max = xd.iter().copied().fold(f64::MIN, f64::max);
