@@ -1,9 +1,37 @@
 //! CPU kernels for GGUF weights: slices in, slices out, the same bits in every batch.
+//!
+//! ```text
+//! Matrix::raw(type, rows, cols, bytes)   borrowed blocks of the mapped file, or
+//!        └ pack() ──────────────────────▶ 16 rows interleaved in an own buffer, same size
+//! Activations::reset(rows, cols) ───────▶ the f32 rows to fill in
+//! matmul(pool, &[&q, &k, &v], &mut x, out)
+//!    1. quantises x once per family that the weights need (`activations`)
+//!    2. cuts the outputs into chunks of rows for the pool   (`matmul`)
+//!    3. runs the best kernels of this machine               (`isa`: AVX-512 VNNI, AVX2, plain Rust)
+//! ```
+//!
+//! Every kernel obeys the contract in [`numerics`]: an output depends on its weight row and its activation row only.
+//! So the bits are equal for every batch size, layout, instruction set and number of threads.
 
+mod activations;
 pub mod attention;
+mod blocks;
+mod buffer;
 pub mod half;
 pub mod isa;
 pub mod kv;
 mod lanes;
+mod matmul;
+mod matrix;
+pub mod numerics;
 pub mod ops;
 pub mod pool;
+mod scalar;
+mod weight_type;
+
+pub use activations::Activations;
+pub use blocks::dequantize_row;
+pub use matmul::{MatmulError, matmul, matmul_on};
+pub use matrix::{Matrix, MatrixError};
+pub use pool::Pool;
+pub use weight_type::WeightType;

@@ -1,0 +1,125 @@
+//! The driver: several matrices that share one input, side by side, in one region of the pool.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::activations::Activations;
+use crate::isa::{self, Isa};
+use crate::matrix::Matrix;
+use crate::pool::{Pool, Shareable};
+use crate::scalar;
+
+/// Why a product has no meaning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MatmulError {
+    /// A matrix has another width than the input.
+    Columns {
+        /// Inputs of the matrix.
+        weights: usize,
+        /// Values of an input row.
+        input: usize,
+    },
+    /// The output has not `rows · (sum of the matrices' rows)` places.
+    Output {
+        /// Places needed.
+        expected: usize,
+        /// Places given.
+        actual: usize,
+    },
+}
+
+impl fmt::Display for MatmulError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Columns { weights, input } => {
+                write!(f, "a matrix of {weights} inputs met rows of {input} values")
+            }
+            Self::Output { expected, actual } => {
+                write!(f, "the product has {expected} outputs, not {actual}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for MatmulError {}
+
+/// `out[r][..] = weights[0] · x[r], weights[1] · x[r], …` for every row `r` of `x`; `out` is `[rows][sum of the matrices' rows]`.
+///
+/// The bits of an output depend on its weight row and its activation row only ([`crate::numerics`]).
+pub fn matmul(
+    pool: &Pool,
+    weights: &[&Matrix],
+    x: &mut Activations,
+    out: &mut [f32],
+) -> Result<(), MatmulError> {
+    matmul_on(isa::current(), pool, weights, x, out)
+}
+
+/// [`matmul`] with kernels of a lower tier than the machine has, for tests and benchmarks.
+pub fn matmul_on(
+    isa: Isa,
+    pool: &Pool,
+    weights: &[&Matrix],
+    x: &mut Activations,
+    out: &mut [f32],
+) -> Result<(), MatmulError> {
+    if let Some(w) = weights.iter().find(|w| w.cols() != x.cols()) {
+        return Err(MatmulError::Columns { weights: w.cols(), input: x.cols() });
+    }
+    let width: usize = weights.iter().map(|w| w.rows()).sum();
+    let expected = x.rows() * width;
+    if out.len() != expected {
+        return Err(MatmulError::Output { expected, actual: out.len() });
+    }
+    let isa = isa.min(Isa::detect());
+    for w in weights {
+        x.prepare(pool, w.weight_type().family());
+    }
+    let (x, chunk) = (&*x, chunk_rows(width, pool.threads()));
+    let chunks: Vec<usize> = weights.iter().map(|w| w.rows().div_ceil(chunk)).collect();
+    let out = Shareable::new(out.as_mut_ptr());
+    pool.run(chunks.iter().sum(), |mut i| {
+        let mut column = 0;
+        for (w, &chunks) in weights.iter().zip(&chunks) {
+            if i < chunks {
+                let rows = i * chunk..((i + 1) * chunk).min(w.rows());
+                return run_rows(isa, w, x, rows, &Output { at: out.get().wrapping_add(column), width });
+            }
+            i -= chunks;
+            column += w.rows();
+        }
+    });
+    Ok(())
+}
+
+fn run_rows(isa: Isa, w: &Matrix, x: &Activations, rows: Range<usize>, out: &Output) {
+    match isa {
+        Isa::Baseline | Isa::Avx2 | Isa::Avx512 => scalar::rows(w, x, rows, out),
+    }
+}
+
+/// Weight rows of one chunk, a multiple of two panels: a few chunks a thread, so that one that is held up loses little, and
+/// long enough for the memory's prefetchers.
+fn chunk_rows(width: usize, threads: usize) -> usize {
+    width.div_ceil(threads * 4).next_multiple_of(32).clamp(32, 512)
+}
+
+/// Where the outputs of one matrix go: row `r`, output `n` at `at + r · width + n`.
+pub(crate) struct Output {
+    at: *mut f32,
+    width: usize,
+}
+
+impl Output {
+    #[inline]
+    pub(crate) fn set(&self, row: usize, n: usize, value: f32) {
+        // SAFETY: `matmul_on` checked that `out` holds every row and output, and no other chunk has this one.
+        unsafe { *self.at.add(row * self.width + n) = value }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, row: usize, n: usize) -> f32 {
+        // SAFETY: as in `set`.
+        unsafe { *self.at.add(row * self.width + n) }
+    }
+}
