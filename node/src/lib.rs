@@ -1,3 +1,4 @@
 //! The programs of a ShardCluster fleet.
 
+pub mod config;
 pub mod ring;

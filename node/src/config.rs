@@ -1,0 +1,199 @@
+//! What each program is told: flags and `LLAMA_*` variables, read once, checked, and turned into plain values.
+//!
+//! ```text
+//! args/*.rs (clap, built from shard_wire::contract)  →  Config (here; nothing left to resolve or to doubt)
+//! ```
+
+pub mod args;
+mod bootstrap;
+mod values;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use libp2p::Multiaddr;
+use thiserror::Error;
+
+pub use bootstrap::{Bootstrap, BootstrapError};
+
+/// A name that fits a protocol name, a DNS label's length.
+const CLUSTER_NAME_BYTES: usize = 63;
+/// Shards of a plan at most; a route's trace has as many entries.
+pub const MAX_SHARDS: u32 = 256;
+/// Positions of a session at most: no model's file may say more either.
+pub const MAX_CONTEXT: u32 = 1 << 24;
+
+/// Which transports a program listens on and dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// QUIC first, TCP where that fails.
+    Dual,
+    /// TCP with Noise and Yamux.
+    Tcp,
+    /// QUIC.
+    Quic,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Form of what a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How weights lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Weights {
+    /// Packed where the type has it and memory allows.
+    Auto,
+    /// Read from the mapped file.
+    Map,
+    /// Rows interleaved, at the file's size.
+    Packed,
+}
+
+/// Type of the KV cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KvDtype {
+    /// 4 bytes.
+    F32,
+    /// 2 bytes.
+    F16,
+}
+
+/// Type of the activations between shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ActivationDtype {
+    /// 4 bytes, exact.
+    F32,
+    /// 2 bytes, 11 bits of precision.
+    F16,
+    /// 2 bytes, 8 bits of precision.
+    Bf16,
+}
+
+/// The word that the user types for a value of one of the enums above.
+pub fn word<T: ValueEnum>(value: T) -> String {
+    value.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
+}
+
+/// How a program takes part in the network.
+#[derive(Clone, Debug)]
+pub struct NetConfig {
+    /// The cluster.
+    pub cluster: String,
+    /// What to listen on and dial.
+    pub transport: Transport,
+    /// The interface to listen on.
+    pub listen: IpAddr,
+    /// TCP and UDP; 0 is any.
+    pub port: u16,
+    /// Addresses at which others reach this program.
+    pub external: Vec<Multiaddr>,
+    /// Entries to the network; empty for the bootstrap itself.
+    pub bootstrap: Vec<Bootstrap>,
+    /// The key pair, made when it is not there; `None` is a new one for this run.
+    pub identity_file: Option<PathBuf>,
+}
+
+/// `server`.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The network.
+    pub net: NetConfig,
+    /// Where diagnostics are answered.
+    pub diagnostics: SocketAddr,
+    /// Form of the log.
+    pub log: LogFormat,
+}
+
+/// `shard_listener`.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// The network.
+    pub net: NetConfig,
+    /// The shards to serve, ascending, at least one.
+    pub shard_ids: Vec<u32>,
+    /// What the manifest must say.
+    pub expected: Expected,
+    /// Where shard files and manifest lie.
+    pub shards_dir: PathBuf,
+    /// Between announcements.
+    pub refresh: Duration,
+    /// The engine.
+    pub engine: EngineConfig,
+    /// Where diagnostics are answered.
+    pub diagnostics: Option<SocketAddr>,
+    /// Form of the log.
+    pub log: LogFormat,
+}
+
+/// What the user says of the model; the manifest is the truth, and a difference is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Shards of the plan.
+    pub total_shards: Option<u32>,
+    /// Layers of the model.
+    pub total_layers: Option<u32>,
+    /// The model's name.
+    pub model_name: Option<String>,
+}
+
+/// How shards are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// `None`: the cores that this process may use.
+    pub threads: Option<usize>,
+    /// How weights lie in memory.
+    pub weights: Weights,
+    /// Type of the KV cache.
+    pub kv: KvDtype,
+    /// Type of the activations between shards.
+    pub activations: ActivationDtype,
+    /// Sessions at a time.
+    pub max_sessions: usize,
+    /// Positions of a session; `None`: the model's.
+    pub context: Option<u32>,
+}
+
+/// `web_server`.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// The network.
+    pub net: NetConfig,
+    /// Where the API is answered.
+    pub http: SocketAddr,
+    /// Where manifest and tokenizer lie.
+    pub shards_dir: PathBuf,
+    /// Form of the log.
+    pub log: LogFormat,
+}
+
+/// Flags that are each right and together wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// A shard twice.
+    #[error("--shard-id names shard {0} twice")]
+    ShardTwice(u32),
+    /// A shard that the plan cannot have.
+    #[error("--shard-id {shard} does not exist among --total-shards {total} (0 to {last})", last = total - 1)]
+    NoSuchShard {
+        /// The shard.
+        shard: u32,
+        /// Shards of the plan.
+        total: u32,
+    },
+}

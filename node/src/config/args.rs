@@ -1,0 +1,160 @@
+//! The arguments of every program, as clap reads them, and the one conversion of each into its Config.
+
+mod client;
+mod engine;
+mod net;
+mod up;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use shard_wire::contract as c;
+
+pub use client::{AskArgs, CallArgs, GenerateArgs, StatusArgs};
+pub use engine::EngineArgs;
+pub use net::{DialArgs, NetArgs};
+pub use up::{UpArgs, UpPorts};
+
+use super::values::{duration, port};
+use super::{ConfigError, Expected, GatewayConfig, ListenerConfig, LogFormat, MAX_SHARDS, ServerConfig};
+
+/// The bootstrap of a fleet: the DHT entry that stores its records.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Example:\n  server --listen-addr 0.0.0.0 --port 51820\n\nThen http://HOST:51821/status tells who is there."
+)]
+pub struct ServerArgs {
+    #[command(flatten)]
+    net: NetArgs,
+    /// Port for TCP and QUIC
+    #[arg(long = c::SERVER_PORT.flag, env = c::SERVER_PORT.env, default_value = c::SERVER_PORT.default, value_parser = port)]
+    port: u16,
+    /// Port of /healthz, /readyz, /metrics and /status
+    #[arg(long = c::SERVER_DIAGNOSTICS_PORT.flag, env = c::SERVER_DIAGNOSTICS_PORT.env, default_value = c::SERVER_DIAGNOSTICS_PORT.default, value_parser = port)]
+    diagnostics_port: u16,
+    /// Form of the log on standard error
+    #[arg(long = c::LOG_FORMAT.flag, env = c::LOG_FORMAT.env, default_value = c::LOG_FORMAT.default)]
+    log_format: LogFormat,
+}
+
+impl ServerArgs {
+    /// Everything resolved.
+    pub fn resolve(self) -> ServerConfig {
+        let net = self.net.resolve(self.port, Vec::new());
+        let diagnostics = SocketAddr::new(net.listen, self.diagnostics_port);
+        ServerConfig { net, diagnostics, log: self.log_format }
+    }
+}
+
+/// A node: it joins the network, loads its shards and serves its stages of the pipeline.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Example, the second of four shards (`shardctl split MODEL.gguf --shards 4 --out models_cache/shards` makes the files):
+  shard_listener --bootstrap 192.0.2.10:51820 --shard-id 1
+
+Total shards, layers and model name are read from the manifest; where they are given, they must agree with it.")]
+pub struct ListenerArgs {
+    #[command(flatten)]
+    dial: DialArgs,
+    #[command(flatten)]
+    net: NetArgs,
+    /// Shard to serve, or several: 0,3
+    #[arg(long = c::SHARD_ID.flag, env = c::SHARD_ID.env, required = true, value_delimiter = ',', value_name = "ID", value_parser = clap::value_parser!(u32).range(0..i64::from(MAX_SHARDS)))]
+    shard_id: Vec<u32>,
+    /// Shards of the plan; read from the manifest
+    #[arg(long = c::TOTAL_SHARDS.flag, env = c::TOTAL_SHARDS.env, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SHARDS)))]
+    total_shards: Option<u32>,
+    /// Layers of the model; read from the manifest
+    #[arg(long = c::TOTAL_LAYERS.flag, env = c::TOTAL_LAYERS.env, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    total_layers: Option<u32>,
+    /// Name of the model; read from the shard file
+    #[arg(long = c::MODEL_NAME.flag, env = c::MODEL_NAME.env, value_name = "NAME")]
+    model_name: Option<String>,
+    /// Port for TCP and QUIC; 0 is any free one
+    #[arg(long = c::NODE_PORT.flag, env = c::NODE_PORT.env, default_value = c::NODE_PORT.default, value_parser = port)]
+    port: u16,
+    /// Folder with manifest.json and the shard files
+    #[arg(long = c::SHARDS_DIR.flag, env = c::SHARDS_DIR.env, default_value = c::SHARDS_DIR.default, value_name = "DIR")]
+    shards_dir: PathBuf,
+    /// Time between announcements, in seconds or as 5m
+    #[arg(long = c::REFRESH_INTERVAL.flag, env = c::REFRESH_INTERVAL.env, default_value = c::REFRESH_INTERVAL.default, value_name = "TIME", value_parser = duration)]
+    refresh_interval: Duration,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Engine threads [default: the cores that this process may use]
+    #[arg(long = c::THREADS.flag, env = c::THREADS.env, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Port of /healthz, /readyz, /metrics and /status; without it there is none
+    #[arg(long = c::NODE_DIAGNOSTICS_PORT.flag, env = c::NODE_DIAGNOSTICS_PORT.env, value_name = "PORT", value_parser = port)]
+    diagnostics_port: Option<u16>,
+    /// Form of the log on standard error
+    #[arg(long = c::LOG_FORMAT.flag, env = c::LOG_FORMAT.env, default_value = c::LOG_FORMAT.default)]
+    log_format: LogFormat,
+}
+
+impl ListenerArgs {
+    /// Everything resolved.
+    ///
+    /// # Errors
+    /// Where flags contradict one another.
+    pub fn resolve(mut self) -> Result<ListenerConfig, ConfigError> {
+        self.shard_id.sort_unstable();
+        if let Some(pair) = self.shard_id.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(ConfigError::ShardTwice(pair[0]));
+        }
+        if let (Some(total), Some(&shard)) = (self.total_shards, self.shard_id.last())
+            && shard >= total
+        {
+            return Err(ConfigError::NoSuchShard { shard, total });
+        }
+        let net = self.net.resolve(self.port, self.dial.bootstrap);
+        let diagnostics = self.diagnostics_port.map(|port| SocketAddr::new(net.listen, port));
+        Ok(ListenerConfig {
+            net,
+            shard_ids: self.shard_id,
+            expected: Expected {
+                total_shards: self.total_shards,
+                total_layers: self.total_layers,
+                model_name: self.model_name,
+            },
+            shards_dir: self.shards_dir,
+            refresh: self.refresh_interval,
+            engine: self.engine.resolve(self.threads),
+            diagnostics,
+            log: self.log_format,
+        })
+    }
+}
+
+/// The gateway: it finds the shards and answers the OpenAI API.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Example:
+  web_server --bootstrap 192.0.2.10:51820 --http-port 8080
+  curl http://127.0.0.1:8080/v1/completions -d '{\"prompt\": \"Once upon a time\", \"max_tokens\": 64}'")]
+pub struct GatewayArgs {
+    #[command(flatten)]
+    dial: DialArgs,
+    #[command(flatten)]
+    net: NetArgs,
+    /// Port of the OpenAI API, /api/v1/pipeline, /healthz and /metrics
+    #[arg(long = c::GATEWAY_HTTP_PORT.flag, env = c::GATEWAY_HTTP_PORT.env, default_value = c::GATEWAY_HTTP_PORT.default, value_parser = port)]
+    http_port: u16,
+    /// Folder with manifest.json and tokenizer.gguf
+    #[arg(long = c::SHARDS_DIR.flag, env = c::SHARDS_DIR.env, default_value = c::SHARDS_DIR.default, value_name = "DIR")]
+    shards_dir: PathBuf,
+    /// Form of the log on standard error
+    #[arg(long = c::LOG_FORMAT.flag, env = c::LOG_FORMAT.env, default_value = c::LOG_FORMAT.default)]
+    log_format: LogFormat,
+}
+
+impl GatewayArgs {
+    /// Everything resolved.
+    pub fn resolve(self) -> GatewayConfig {
+        let net = self.net.resolve(0, self.dial.bootstrap);
+        let http = SocketAddr::new(net.listen, self.http_port);
+        GatewayConfig { net, http, shards_dir: self.shards_dir, log: self.log_format }
+    }
+}
