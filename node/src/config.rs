@@ -86,7 +86,7 @@ pub enum ActivationDtype {
 }
 
 /// The word that the user types for a value of one of the enums above.
-pub fn word<T: ValueEnum>(value: T) -> String {
+pub fn word<T: ValueEnum>(value: &T) -> String {
     value.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
 }
 
