@@ -1,5 +1,18 @@
 //! One shard of a Llama model from GGUF: load, forward, sample, tokenise. Synchronous; knows no network.
 
+mod batch;
+mod block;
 pub mod config;
 pub mod gguf;
+mod memory;
+mod rope;
 pub mod sample;
+mod session;
+mod shard;
+mod weights;
+
+pub use batch::{ForwardError, Input, Output, Rows};
+pub use session::{Session, SessionError};
+pub use shard::{LoadOptions, Memory, ShardModel};
+pub use shard_kernels::kv::KvDtype;
+pub use weights::{LoadError, Weights};

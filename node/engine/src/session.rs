@@ -1,0 +1,89 @@
+//! What one request keeps on one shard: keys and values of its positions, and how many there are.
+
+use std::ops::Range;
+
+use shard_kernels::kv::{KvCache, KvDtype, KvShape};
+
+/// Why a session was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// A session of no positions.
+    #[error("a session needs room for at least one position")]
+    Empty,
+    /// More positions than the model's context (or the operator's limit) has.
+    #[error("a session of {asked} positions exceeds the context of {context}")]
+    BeyondContext {
+        /// Positions asked for.
+        asked: usize,
+        /// Positions of the context.
+        context: usize,
+    },
+    /// Back to a position that was never reached.
+    #[error("cannot go back to position {to}: the session is at {at}")]
+    NotReached {
+        /// The position asked for.
+        to: usize,
+        /// The session's next position.
+        at: usize,
+    },
+}
+
+/// Keys and values of one sequence on one shard, made by [`crate::ShardModel::session`].
+#[derive(Debug)]
+pub struct Session {
+    /// Of every layer of the shard, in order.
+    caches: Vec<KvCache>,
+    layers: Range<usize>,
+    shape: KvShape,
+    position: usize,
+    admitted: usize,
+}
+
+impl Session {
+    pub(crate) fn new(layers: Range<usize>, shape: KvShape, dtype: KvDtype, positions: usize) -> Self {
+        let caches = layers.clone().map(|_| KvCache::new(shape, dtype, positions)).collect();
+        Self { caches, layers, shape, position: 0, admitted: positions }
+    }
+
+    /// The next position to be computed: how many are held.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// How many positions it may hold.
+    pub fn capacity(&self) -> usize {
+        self.admitted
+    }
+
+    /// Goes back to `position`: what was held from there on is forgotten.
+    pub fn truncate(&mut self, position: usize) -> Result<(), SessionError> {
+        if position > self.position {
+            return Err(SessionError::NotReached { to: position, at: self.position });
+        }
+        self.position = position;
+        Ok(())
+    }
+
+    /// Forgets everything; the room stays reserved.
+    pub fn reset(&mut self) {
+        self.position = 0;
+    }
+
+    /// Layers of the model that it belongs to.
+    pub(crate) fn layers(&self) -> Range<usize> {
+        self.layers.clone()
+    }
+
+    pub(crate) fn shape(&self) -> KvShape {
+        self.shape
+    }
+
+    /// Keys and values of one layer, counted from the shard's first.
+    pub(crate) fn cache(&mut self, layer: usize) -> &mut KvCache {
+        &mut self.caches[layer]
+    }
+
+    pub(crate) fn advance(&mut self, rows: usize) {
+        self.position += rows;
+    }
+}
