@@ -9,7 +9,7 @@
 //!      0     1  version, 1
 //!      1     1  kind                     (Kind)
 //!      2     1  dtype of the values      (Dtype)
-//!      3     1  flags                    (bit 0: last frame of a prefill, or of an answer)
+//!      3     1  flags                    (LAST, TO_GATEWAY)
 //!      4     2  stage: index in the route of the stage that this frame is for or from
 //!      6     2  trace length, entries
 //!      8    16  session
@@ -36,8 +36,10 @@ pub const VERSION: u8 = 1;
 pub const HEADER_LEN: usize = 56;
 /// Bytes of a trace entry.
 pub const TRACE_ENTRY_LEN: usize = 8;
-/// `flags`, bit 0: the last frame of a prefill, or of an answer.
+/// `flags`, bit 0: the last chunk of a prefill.
 pub const LAST: u8 = 1;
+/// `flags`, bit 1: for the gateway that owns the session, not for a stage; one process may be both.
+pub const TO_GATEWAY: u8 = 2;
 
 /// What a reader accepts. The defaults hold for every peer; a stage knows its hidden size and checks that itself.
 #[derive(Clone, Copy, Debug)]
@@ -163,7 +165,7 @@ pub struct Header {
     pub kind: Kind,
     /// The type of the values.
     pub dtype: Dtype,
-    /// See [`LAST`].
+    /// See [`LAST`] and [`TO_GATEWAY`].
     pub flags: u8,
     /// Index in the route of the stage that the frame is for (or from, where it is for the gateway).
     pub stage: u16,

@@ -1,0 +1,6 @@
+//! One node's side of the ring.
+
+mod admit;
+pub mod job;
+mod slot;
+pub mod table;
