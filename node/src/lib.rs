@@ -1,4 +1,5 @@
 //! The programs of a ShardCluster fleet.
 
 pub mod config;
+pub mod net;
 pub mod ring;

@@ -1,7 +1,10 @@
 //! What the programs of ShardCluster say to one another. Data and its bounds, no behaviour: `serde` only.
 
+pub mod announce;
 pub mod contract;
 pub mod frame;
+pub mod keys;
 pub mod layers;
+pub mod message;
 pub mod pipeline;
 pub mod session;

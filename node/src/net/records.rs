@@ -1,0 +1,119 @@
+//! The part of the DHT that this node stores: checked, bounded, expiring.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map;
+use std::iter;
+use std::time::Instant;
+
+use libp2p::PeerId;
+use libp2p::kad::store::{Error, RecordStore, Result};
+use libp2p::kad::{ProviderRecord, Record, RecordKey};
+use shard_wire::announce::MAX_ADDRESSES;
+use shard_wire::keys::{MAX_SHARDS, ShardKey};
+
+use super::signed;
+
+/// Every shard with eight replicas, twice.
+const MAX_RECORDS: usize = 16 * MAX_SHARDS as usize;
+/// Replicas of one shard.
+const MAX_PROVIDERS: usize = 64;
+
+/// Announcements and providers of one cluster's shards.
+pub(super) struct RecordTable {
+    cluster: String,
+    records: HashMap<RecordKey, Record>,
+    providers: HashMap<RecordKey, Vec<ProviderRecord>>,
+}
+
+impl RecordTable {
+    pub(super) fn new(cluster: String) -> Self {
+        Self { cluster, records: HashMap::new(), providers: HashMap::new() }
+    }
+
+    /// Whether a record may replace what is stored: it is its peer's own, and not older than what that peer said last.
+    fn admit(&self, record: &Record) -> Result<()> {
+        let stored = self.records.get(&record.key);
+        if stored.is_some_and(|stored| stored.value == record.value) {
+            return Ok(());
+        }
+        let Some(key) = ShardKey::parse(&self.cluster, record.key.as_ref()) else {
+            tracing::debug!(key = ?record.key, "a record under a foreign key is refused");
+            return Err(Error::MaxRecords);
+        };
+        let new = signed::open(&self.cluster, &key, &record.value).map_err(|error| {
+            tracing::debug!(%error, key = ?record.key, "a record is refused");
+            Error::ValueTooLarge
+        })?;
+        let old = stored.and_then(|stored| signed::open(&self.cluster, &key, &stored.value).ok());
+        match old {
+            Some(old) if old.peer == new.peer && old.sequence > new.sequence => Err(Error::MaxRecords),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RecordStore for RecordTable {
+    type RecordsIter<'a> =
+        iter::Map<hash_map::Values<'a, RecordKey, Record>, fn(&'a Record) -> Cow<'a, Record>>;
+    type ProvidedIter<'a> = iter::Empty<Cow<'a, ProviderRecord>>;
+
+    fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>> {
+        self.records.get(key).map(Cow::Borrowed)
+    }
+
+    fn put(&mut self, record: Record) -> Result<()> {
+        self.admit(&record)?;
+        if self.records.len() >= MAX_RECORDS && !self.records.contains_key(&record.key) {
+            let now = Instant::now();
+            self.records.retain(|_, stored| !stored.is_expired(now));
+            if self.records.len() >= MAX_RECORDS {
+                return Err(Error::MaxRecords);
+            }
+        }
+        self.records.insert(record.key.clone(), record);
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &RecordKey) {
+        self.records.remove(key);
+    }
+
+    fn records(&self) -> Self::RecordsIter<'_> {
+        self.records.values().map(Cow::Borrowed)
+    }
+
+    fn add_provider(&mut self, mut record: ProviderRecord) -> Result<()> {
+        // The keys are as many as there are shards, so only the providers of each need a bound.
+        let Some(ShardKey::Shard(_)) = ShardKey::parse(&self.cluster, record.key.as_ref()) else {
+            return Err(Error::MaxProvidedKeys);
+        };
+        record.addresses.truncate(MAX_ADDRESSES);
+        let providers = self.providers.entry(record.key.clone()).or_default();
+        let now = Instant::now();
+        providers.retain(|stored| stored.provider != record.provider && !stored.is_expired(now));
+        if providers.len() >= MAX_PROVIDERS {
+            return Err(Error::MaxProvidedKeys);
+        }
+        providers.push(record);
+        Ok(())
+    }
+
+    fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
+        self.providers.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Empty: each peer announces its own keys again, so Kademlia has nothing to republish.
+    fn provided(&self) -> Self::ProvidedIter<'_> {
+        iter::empty()
+    }
+
+    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) {
+        if let Some(providers) = self.providers.get_mut(key) {
+            providers.retain(|stored| stored.provider != *provider);
+            if providers.is_empty() {
+                self.providers.remove(key);
+            }
+        }
+    }
+}
