@@ -135,8 +135,8 @@ pub(crate) fn plan(
     shard: &dyn Fn(&Session) -> bool,
     batch: &[Rows<'_>],
 ) -> Result<Vec<Vec<Span>>, ForwardError> {
-    let mut passes = vec![Vec::new()];
-    let mut room = MAX_ROWS;
+    let mut passes: Vec<Vec<Span>> = Vec::new();
+    let mut room = 0;
     for (entry, rows) in batch.iter().enumerate() {
         let count = check(config, entry, rows)?;
         if !shard(rows.session) {
