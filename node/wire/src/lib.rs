@@ -5,6 +5,7 @@ pub mod contract;
 pub mod frame;
 pub mod keys;
 pub mod layers;
+pub mod manifest;
 pub mod message;
 pub mod pipeline;
 pub mod session;
