@@ -14,6 +14,7 @@ use std::ops::Range;
 pub use error::ConfigError;
 pub use rope::{Rope, RopeFactors};
 pub use shard::ShardInfo;
+pub(crate) use shard::{LAYER_END, LAYER_START, MODEL_SHA256, SHARD_COUNT, SHARD_ID};
 pub use tensors::{Expected, Role, expected_tensors};
 
 use crate::gguf::{Gguf, Metadata};
@@ -30,6 +31,8 @@ pub const ROPE_FREQS: &str = "rope_freqs.weight";
 /// The one architecture so far; also the prefix of its keys.
 const ARCHITECTURE: &str = "llama";
 const MAX_CONTEXT: u32 = 1 << 24;
+/// The deepest models have 126 layers.
+const MAX_LAYERS: u32 = 1024;
 
 /// A Llama model, or the shard of one, as its file describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +106,9 @@ impl ModelConfig {
             return Err(ConfigError::Experts { experts });
         }
         let block_count = positive(metadata, "llama.block_count", None)?;
+        if block_count > MAX_LAYERS {
+            return Err(ConfigError::value("llama.block_count", &block_count, "at most 1024"));
+        }
         let embedding_length = positive(metadata, "llama.embedding_length", None)?;
         let head_count = positive(metadata, "llama.attention.head_count", None)?;
         let head_count_kv = positive(metadata, "llama.attention.head_count_kv", Some(head_count))?;

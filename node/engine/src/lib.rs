@@ -4,6 +4,7 @@ mod batch;
 mod block;
 pub mod config;
 pub mod gguf;
+pub mod layout;
 mod memory;
 mod rope;
 pub mod sample;

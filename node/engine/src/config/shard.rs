@@ -3,7 +3,7 @@ use std::ops::Range;
 use super::ConfigError;
 use crate::gguf::Metadata;
 
-/// Keys that make a GGUF file a shard.
+// The keys that make a GGUF file a shard.
 pub(crate) const SHARD_ID: &str = "shardcluster.shard_id";
 pub(crate) const SHARD_COUNT: &str = "shardcluster.shard_count";
 pub(crate) const LAYER_START: &str = "shardcluster.layer_start";
