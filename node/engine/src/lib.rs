@@ -6,6 +6,7 @@ pub mod config;
 pub mod gguf;
 pub mod layout;
 mod memory;
+pub mod random;
 mod rope;
 pub mod sample;
 mod session;
