@@ -1,8 +1,9 @@
 //! The input rows of a product, in f32 and in the 8-bit forms that quantised weights meet.
 
 use crate::buffer::Buffer;
+use crate::lanes::multiversion;
 use crate::numerics::group_scale;
-use crate::pool::Pool;
+use crate::pool::{Pool, Shareable};
 use crate::weight_type::Family;
 
 /// Rows of activations, reused from one product to the next. A form is made at the first product that needs it and kept until
@@ -16,16 +17,44 @@ pub struct Activations {
     per256: Quantized,
 }
 
-/// 8-bit rows, group by group: within a group (a block's width) first row 0, then row 1, …, so that what meets one block of
-/// weights lies together.
+/// Rows that pass through the panel kernels together.
+pub(crate) const BATCH: usize = 4;
+
+/// 8-bit rows in batches of four (the last may be smaller). What one block of weights meets lies together: within a batch the
+/// order is `[block][row][…]`.
 #[derive(Debug, Default)]
 pub(crate) struct Quantized {
     ready: bool,
-    /// `[group][row][group length]`, within ±127.
-    pub q: Buffer<i8>,
-    /// `[group][row]`.
-    pub d: Buffer<f32>,
+    rows: usize,
+    cols: usize,
+    block: usize,
+    q: Buffer<i8>,
+    d: Buffer<f32>,
+    sums8: Buffer<i32>,
+    sums32: Buffer<i16>,
+    sums16: Buffer<i16>,
 }
+
+/// One batch of a [`Quantized`] form: `rows` rows of `blocks` blocks, every array `[block][row][…]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Batch<'a> {
+    pub rows: usize,
+    pub blocks: usize,
+    /// The values, `[block length]`, within ±127.
+    pub q: &'a [i8],
+    /// The scale of a block.
+    pub d: &'a [f32],
+    /// Blocks of 32: -8 times the sum of the values, which undoes the offset of `Q4_0` (and of `Q8_0` made unsigned).
+    pub sums8: &'a [i32],
+    /// Blocks of 256: the sums of the 8 runs of 32 values, in [`PAIRS`] order.
+    pub sums32: &'a [i16],
+    /// Blocks of 256: the sums of the 16 runs of 16 values, in [`PAIRS`] order.
+    pub sums16: &'a [i16],
+}
+
+/// The order of four sums: those that meet the even bytes of a word of scales, then those that meet the odd ones, so that two masks
+/// spread the word into pairs of 16 bits.
+const PAIRS: [usize; 4] = [0, 2, 1, 3];
 
 impl Activations {
     /// No rows yet.
@@ -56,47 +85,122 @@ impl Activations {
         &self.values
     }
 
-    /// Makes the form that a family of weights meets, unless it is there. `cols` is a multiple of the family's group.
+    /// Makes the form that a family of weights meets, unless it is there. `cols` is a multiple of the family's block.
     pub(crate) fn prepare(&mut self, pool: &Pool, family: Family) {
-        let (form, len) = match family {
+        let (form, block) = match family {
             Family::Float => return,
             Family::Per32 => (&mut self.per32, 32),
             Family::Per256 => (&mut self.per256, 256),
         };
         if !form.ready {
-            form.quantize(pool, &self.values, self.rows, self.cols, len);
+            form.reset(self.rows, self.cols, block);
+            form.quantize(pool, &self.values);
             form.ready = true;
         }
     }
 
-    pub(crate) fn per32(&self) -> &Quantized {
-        &self.per32
-    }
-
-    pub(crate) fn per256(&self) -> &Quantized {
-        &self.per256
+    /// The form that a family of weights meets; [`Self::prepare`] made it.
+    pub(crate) fn form(&self, family: Family) -> &Quantized {
+        if family == Family::Per32 { &self.per32 } else { &self.per256 }
     }
 }
 
 impl Quantized {
-    fn quantize(&mut self, _pool: &Pool, values: &[f32], rows: usize, cols: usize, len: usize) {
+    pub(crate) fn batches(&self) -> usize {
+        self.rows.div_ceil(BATCH)
+    }
+
+    pub(crate) fn batch(&self, i: usize) -> Batch<'_> {
+        let rows = (self.rows - i * BATCH).min(BATCH);
+        let blocks = self.cols / self.block;
+        let (at, len) = (i * BATCH * blocks, rows * blocks);
+        let (per32, per256) = if self.block == 32 { (1, 0) } else { (0, 1) };
+        let range = |width: usize| at * width..(at + len) * width;
+        Batch {
+            rows,
+            blocks,
+            q: &self.q[range(self.block)],
+            d: &self.d[range(1)],
+            sums8: &self.sums8[range(per32)],
+            sums32: &self.sums32[range(8 * per256)],
+            sums16: &self.sums16[range(16 * per256)],
+        }
+    }
+
+    fn reset(&mut self, rows: usize, cols: usize, block: usize) {
+        (self.rows, self.cols, self.block) = (rows, cols, block);
         self.q.resize(rows * cols);
-        self.d.resize(rows * cols / len);
-        for (r, row) in values.chunks_exact(cols.max(1)).enumerate() {
-            for (g, group) in row.chunks_exact(len).enumerate() {
-                let at = g * rows + r;
-                self.d[at] = quantize_group(group, &mut self.q[at * len..(at + 1) * len]);
+        self.d.resize(rows * cols / block);
+        if block == 32 {
+            self.sums8.resize(rows * cols / 32);
+        } else {
+            self.sums32.resize(rows * cols / 32);
+            self.sums16.resize(rows * cols / 16);
+        }
+    }
+
+    fn quantize(&mut self, pool: &Pool, values: &[f32]) {
+        /// Values below which waking another thread costs more than it saves.
+        const ALONE: usize = 1 << 14;
+        let (rows, cols, block) = (self.rows, self.cols, self.block);
+        let q = Shareable::new(self.q.as_mut_ptr());
+        let d = Shareable::new(self.d.as_mut_ptr());
+        let (sums8, sums32) =
+            (Shareable::new(self.sums8.as_mut_ptr()), Shareable::new(self.sums32.as_mut_ptr()));
+        let sums16 = Shareable::new(self.sums16.as_mut_ptr());
+        let quantize_row = |r: usize| {
+            let batch = r / BATCH;
+            let width = (rows - batch * BATCH).min(BATCH);
+            for (b, values) in values[r * cols..(r + 1) * cols].chunks_exact(block).enumerate() {
+                let at = batch * BATCH * (cols / block) + b * width + r % BATCH;
+                // SAFETY: `at` is the place of this row's block b, below rows · blocks, which `reset` made room for; rows differ
+                // between chunks, so the references are disjoint, and `self` is borrowed until all are done.
+                unsafe {
+                    let q = std::slice::from_raw_parts_mut(q.get().add(at * block), block);
+                    *d.get().add(at) = quantize_block(values, q);
+                    if block == 32 {
+                        *sums8.get().add(at) = -8 * q.iter().map(|&q| i32::from(q)).sum::<i32>();
+                    } else {
+                        let sums32 = &mut *sums32.get().add(at * 8).cast::<[i16; 8]>();
+                        sum_runs(q, &mut *sums16.get().add(at * 16).cast::<[i16; 16]>(), sums32);
+                    }
+                }
             }
+        };
+        if rows * cols < ALONE {
+            (0..rows).for_each(quantize_row);
+        } else {
+            pool.run(rows, quantize_row);
         }
     }
 }
 
-/// Quantises one group and returns its scale, see [`crate::numerics`].
-fn quantize_group(values: &[f32], q: &mut [i8]) -> f32 {
+multiversion! {
+    /// Quantises one block and returns its scale, see [`crate::numerics`].
+    fn quantize_block(values: &[f32], q: &mut [i8]) -> f32 = quantize_block_body;
+
+    /// Sums of the runs of 16 and of 32 values.
+    fn sum_runs(q: &[i8], sums16: &mut [i16; 16], sums32: &mut [i16; 8]) = sum_runs_body;
+}
+
+#[inline(always)]
+fn quantize_block_body(values: &[f32], q: &mut [i8]) -> f32 {
+    // 1.5 · 2^23: adding it rounds half to even, and the low byte of the sum is the integer.
+    const ROUND: f32 = 12_582_912.0;
     let max = values.iter().map(|v| v.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
     let (d, factor) = group_scale(max);
     for (q, value) in q.iter_mut().zip(values) {
-        *q = (value * factor).round_ties_even() as i8;
+        *q = (value * factor + ROUND).to_bits() as i8;
     }
     d
+}
+
+#[inline(always)]
+fn sum_runs_body(q: &[i8], sums16: &mut [i16; 16], sums32: &mut [i16; 8]) {
+    let runs: [i16; 16] = std::array::from_fn(|s| q[16 * s..16 * s + 16].iter().map(|&q| i16::from(q)).sum());
+    *sums16 = std::array::from_fn(|i| runs[i / 4 * 4 + PAIRS[i % 4]]);
+    *sums32 = std::array::from_fn(|i| {
+        let run = i / 4 * 4 + PAIRS[i % 4];
+        runs[2 * run] + runs[2 * run + 1]
+    });
 }

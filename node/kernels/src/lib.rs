@@ -15,6 +15,8 @@
 
 mod activations;
 pub mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod blocks;
 mod buffer;
 pub mod half;
@@ -27,6 +29,8 @@ pub mod numerics;
 pub mod ops;
 pub mod pool;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod simd;
 mod weight_type;
 
 pub use activations::Activations;

@@ -4,10 +4,14 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::activations::Activations;
+#[cfg(target_arch = "x86_64")]
+use crate::avx512::Avx512;
 use crate::isa::{self, Isa};
 use crate::matrix::Matrix;
 use crate::pool::{Pool, Shareable};
 use crate::scalar;
+#[cfg(target_arch = "x86_64")]
+use crate::simd;
 
 /// Why a product has no meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +98,10 @@ pub fn matmul_on(
 
 fn run_rows(isa: Isa, w: &Matrix, x: &Activations, rows: Range<usize>, out: &Output) {
     match isa {
-        Isa::Baseline | Isa::Avx2 | Isa::Avx512 => scalar::rows(w, x, rows, out),
+        // SAFETY: `matmul_on` checked the widths and that the processor has this tier.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { simd::rows::<Avx512>(w, x, rows, out) },
+        _ => scalar::rows(w, x, rows, out),
     }
 }
 
@@ -115,11 +122,5 @@ impl Output {
     pub(crate) fn set(&self, row: usize, n: usize, value: f32) {
         // SAFETY: `matmul_on` checked that `out` holds every row and output, and no other chunk has this one.
         unsafe { *self.at.add(row * self.width + n) = value }
-    }
-
-    #[inline]
-    pub(crate) fn get(&self, row: usize, n: usize) -> f32 {
-        // SAFETY: as in `set`.
-        unsafe { *self.at.add(row * self.width + n) }
     }
 }

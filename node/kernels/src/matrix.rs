@@ -163,6 +163,14 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// The panels of the packed layout, each of [`Self::panel_bytes`].
+    pub(crate) fn panels(&self) -> Option<&[u8]> {
+        match &self.data {
+            Data::Raw(_) => None,
+            Data::Packed(panels) => Some(panels),
+        }
+    }
+
     pub(crate) fn row_bytes(&self) -> usize {
         self.cols / self.ty.block_len() * self.ty.block_bytes()
     }

@@ -1,11 +1,11 @@
 //! The contract of all kernels: which operations make an output, in which order.
 //!
 //! It is what makes a token's logits independent of the batch it was computed in. No operation is fused (no FMA), so that
-//! plain Rust is the exact reference. `w` is a weight row, `a` the activation row.
+//! plain Rust is the exact reference (`scalar`). `w` is a weight row, `a` the activation row.
 //!
 //! **Activations** of quantised weights are cut into groups of 256 (K-quants) or 32 (`Q8_0`, `Q4_0`). With `m = max |a|`:
 //! `d_a = m / 127` and `q_a = round_half_even(a · (127 / m))`; a group with `m < 2⁻¹⁰⁰` is all zero with `d_a = 0`; one that
-//! holds an infinity or a NaN is all zero with `d_a = NaN`, so that the fault shows in every output.
+//! holds an infinity or a NaN has `d_a = NaN`, so that the fault shows in every output of its row.
 //!
 //! **Quantised types.** Within a block everything is an integer, hence exact in any order and any lane:
 //! `isum = Σ_s scale_s · Σ q_w·q_a` and `msum = Σ_s min_s · Σ q_a` over its sub-blocks `s` (`Q8_0`, `Q4_0`: one sub-block,

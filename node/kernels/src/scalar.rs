@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::activations::Activations;
+use crate::activations::{Activations, BATCH};
 use crate::blocks::{Block, dequantize_row};
 use crate::lanes::{LANES, sum};
 use crate::matmul::Output;
@@ -21,18 +21,21 @@ pub(crate) fn rows(w: &Matrix, x: &Activations, rows: Range<usize>, out: &Output
 }
 
 fn quantized_row(w: &Matrix, x: &Activations, row: usize, out: &Output) {
-    let (ty, m) = (w.weight_type(), x.rows());
-    let form = if ty.family() == Family::Per32 { x.per32() } else { x.per256() };
+    let (ty, form) = (w.weight_type(), x.form(w.weight_type().family()));
     let (len, mut scratch) = (ty.block_len(), [0; MAX_BLOCK_BYTES]);
-    for r in 0..m {
-        out.set(r, row, 0.0);
-    }
-    for i in 0..w.cols() / len {
-        let block = Block::read(ty, w.block(row, i, &mut scratch));
-        for r in 0..m {
-            let at = i * m + r;
-            let (isum, msum) = dot(&block, &form.q[at * len..(at + 1) * len]);
-            out.set(r, row, add_block(out.get(r, row), block.d, isum, block.dmin, msum, form.d[at]));
+    for i in 0..form.batches() {
+        let batch = form.batch(i);
+        let mut acc = [0.0; BATCH];
+        for b in 0..batch.blocks {
+            let block = Block::read(ty, w.block(row, b, &mut scratch));
+            for (r, acc) in acc[..batch.rows].iter_mut().enumerate() {
+                let at = b * batch.rows + r;
+                let (isum, msum) = dot(&block, &batch.q[at * len..(at + 1) * len]);
+                *acc = add_block(*acc, block.d, isum, block.dmin, msum, batch.d[at]);
+            }
+        }
+        for (r, acc) in acc[..batch.rows].iter().enumerate() {
+            out.set(i * BATCH + r, row, *acc);
         }
     }
 }

@@ -1,0 +1,213 @@
+//! K-quants as they lie in the file, one row times one row: the lanes of a vector share a sum.
+//!
+//! Eight superblocks at a time leave a vector of partial integers each; these are summed up together, by transposition, and
+//! then added to the one f32 in order.
+
+use core::arch::x86_64::*;
+
+use super::{add_lanes, load, prefetch, sum_fours};
+use crate::activations::Batch;
+
+/// Superblocks whose sums are finished together.
+const TURN: usize = 8;
+
+/// `Q4_K`, and `Q5_K` where `FIVE`.
+///
+/// # Safety
+/// As [`Kernels::row`](crate::simd::Kernels::row).
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+pub(super) unsafe fn q45k<const FIVE: bool>(row: &[u8], x: &Batch) -> f32 {
+    let (size, nibbles) = if FIVE { (176, 48) } else { (144, 16) };
+    assert!(x.rows == 1 && row.len() == x.blocks * size);
+    let (low4, bit4) = (_mm512_set1_epi8(15), _mm512_set1_epi8(16));
+    let mut heads = [0u32; TURN];
+    let mut mins = [0u64; TURN];
+    let mut parts = [_mm512_setzero_si512(); TURN];
+    let mut acc = 0.0;
+    for first in (0..x.blocks).step_by(TURN) {
+        let count = (x.blocks - first).min(TURN);
+        for i in 0..count {
+            let p = row.as_ptr().wrapping_add((first + i) * size);
+            let q = x.q.as_ptr().cast::<u8>().wrapping_add((first + i) * 256);
+            prefetch(p, 3);
+            // SAFETY: block `first + i` of the row, and of the activations.
+            unsafe {
+                let word = |at: usize| p.wrapping_add(at).cast::<u32>().read_unaligned();
+                heads[i] = word(0);
+                let scales = six_bits(word(4), word(12));
+                mins[i] = six_bits(word(8), word(12) >> 4);
+                let scales = _mm512_broadcast_i32x4(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(scales as i64)));
+                let fifth = if FIVE {
+                    _mm512_broadcast_i64x4(_mm256_loadu_si256(p.wrapping_add(16).cast()))
+                } else {
+                    _mm512_setzero_si512()
+                };
+                let mut sum = _mm512_setzero_si512();
+                for c in 0..2 {
+                    // Chunks 2c and 2c + 1: sub-blocks 4c and 4c + 2 in the low nibbles, 4c + 1 and 4c + 3 in the high ones.
+                    let v = load(p.wrapping_add(nibbles + 64 * c));
+                    let mut w =
+                        [_mm512_and_si512(v, low4), _mm512_and_si512(_mm512_srli_epi16::<4>(v), low4)];
+                    let (a, b) = (load(q.wrapping_add(128 * c)), load(q.wrapping_add(128 * c + 64)));
+                    let a = [_mm512_shuffle_i64x2::<0x44>(a, b), _mm512_shuffle_i64x2::<0xee>(a, b)];
+                    for j in 0..2 {
+                        if FIVE {
+                            let turn = 4 - 4 * c as i32 - j as i32;
+                            let bit = _mm512_rolv_epi32(fifth, two(turn, turn - 2));
+                            w[j] = _mm512_ternarylogic_epi32::<0xf8>(w[j], bit, bit4); // w | bit & bit4
+                        }
+                        let pair = |s: i32| ((2 * s) | ((2 * s + 1) << 8)) * 0x1_0001; // bytes of the 16-bit scale s
+                        let s = 4 * c as i32 + j as i32;
+                        let scale = _mm512_shuffle_epi8(scales, two(pair(s), pair(s + 2)));
+                        sum = _mm512_dpwssd_epi32(sum, _mm512_maddubs_epi16(w[j], a[j]), scale);
+                    }
+                }
+                parts[i] = sum;
+            }
+        }
+        // SAFETY: masked loads within the sums and scales of the activations.
+        unsafe {
+            let heads = _mm256_loadu_si256(heads.as_ptr().cast());
+            let d = _mm256_cvtph_ps(_mm256_cvtepi32_epi16(heads));
+            let dmin = _mm256_cvtph_ps(_mm256_cvtepi32_epi16(_mm256_srli_epi32::<16>(heads)));
+            let isum = _mm256_mul_ps(d, _mm256_cvtepi32_ps(sum_eight(&parts)));
+            let msum = _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(dot_mins(&mins, x, first, count)));
+            acc = add_terms(acc, _mm256_sub_ps(isum, msum), x, first, count);
+        }
+    }
+    acc
+}
+
+/// `Q6_K`.
+///
+/// # Safety
+/// As [`Kernels::row`](crate::simd::Kernels::row).
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+pub(super) unsafe fn q6k(row: &[u8], x: &Batch) -> f32 {
+    const SIZE: usize = 210;
+    assert!(x.rows == 1 && row.len() == x.blocks * SIZE);
+    let (low4, high2) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
+    let turns = [two(4, 2), two(0, -2)];
+    // `PAIRS` of the activations' sums, in each four bytes.
+    let pairs = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+    let mut ds = [0u16; TURN];
+    let mut parts = [_mm512_setzero_si512(); TURN];
+    let mut acc = 0.0;
+    for first in (0..x.blocks).step_by(TURN) {
+        let count = (x.blocks - first).min(TURN);
+        for i in 0..count {
+            let p = row.as_ptr().wrapping_add((first + i) * SIZE);
+            let q = x.q.as_ptr().cast::<u8>().wrapping_add((first + i) * 256);
+            prefetch(p, 4);
+            // SAFETY: block `first + i` of the row, and of the activations.
+            unsafe {
+                ds[i] = p.wrapping_add(208).cast::<u16>().read_unaligned();
+                let scales = _mm_loadu_si128(p.wrapping_add(192).cast());
+                // The weights are 32 less than their six bits say.
+                let sums = _mm256_loadu_si256(x.sums16.as_ptr().wrapping_add((first + i) * 16).cast());
+                let excess = _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, pairs)), sums);
+                let minus = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32::<5>(excess));
+                let mut sum = _mm512_zextsi256_si512(minus);
+                let scales = _mm512_castsi256_si512(_mm256_cvtepi8_epi16(scales));
+                for half in 0..2 {
+                    let low = load(p.wrapping_add(64 * half));
+                    let low =
+                        [_mm512_and_si512(low, low4), _mm512_and_si512(_mm512_srli_epi16::<4>(low), low4)];
+                    let high =
+                        _mm512_broadcast_i64x4(_mm256_loadu_si256(p.wrapping_add(128 + 32 * half).cast()));
+                    for j in 0..2 {
+                        let bits = _mm512_rolv_epi32(high, turns[j]);
+                        let w = _mm512_ternarylogic_epi32::<0xf8>(low[j], bits, high2); // low | bits & high2
+                        let a = load(q.wrapping_add(128 * half + 64 * j));
+                        let scale = _mm512_permutexvar_epi16(fours(8 * half as i16 + 4 * j as i16), scales);
+                        sum = _mm512_dpwssd_epi32(sum, _mm512_maddubs_epi16(w, a), scale);
+                    }
+                }
+                parts[i] = sum;
+            }
+        }
+        // SAFETY: masked loads within the scales of the activations.
+        unsafe {
+            let d = _mm256_cvtph_ps(_mm_loadu_si128(ds.as_ptr().cast()));
+            let isum = _mm256_mul_ps(d, _mm256_cvtepi32_ps(sum_eight(&parts)));
+            acc = add_terms(acc, isum, x, first, count);
+        }
+    }
+    acc
+}
+
+/// Eight scales or minima of six bits, a byte each: see `blocks::read_scales_and_mins`.
+#[inline]
+pub(crate) fn six_bits(first: u32, last: u32) -> u64 {
+    let upper = last & 0x0f0f_0f0f | first >> 2 & 0x3030_3030;
+    u64::from(first & 0x3f3f_3f3f) | u64::from(upper) << 32
+}
+
+/// `low` in the lower eight lanes, `high` in the upper.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn two(low: i32, high: i32) -> __m512i {
+    _mm512_inserti64x4::<1>(_mm512_set1_epi32(low), _mm256_set1_epi32(high))
+}
+
+/// `first`, `first + 1`, … eight times each, as 16-bit lanes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn fours(first: i16) -> __m512i {
+    let lane = |i: i16| _mm_set1_epi16(first + i);
+    let low = _mm256_set_m128i(lane(1), lane(0));
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), _mm256_set_m128i(lane(3), lane(2)))
+}
+
+/// The sums of eight vectors.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+#[inline]
+fn sum_eight(v: &[__m512i; TURN]) -> __m256i {
+    let half = add_lanes(sum_fours([v[0], v[1], v[2], v[3]]), sum_fours([v[4], v[5], v[6], v[7]]));
+    _mm512_castsi512_si256(add_lanes(half, half))
+}
+
+/// `msum` of eight superblocks; those from `count` on are undefined.
+///
+/// # Safety
+/// `x` has the blocks `first..first + count`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+#[inline]
+unsafe fn dot_mins(mins: &[u64; TURN], x: &Batch, first: usize, count: usize) -> __m256i {
+    // `PAIRS` of the activations' sums.
+    let pairs = _mm256_set1_epi64x(0x0705_0604_0301_0200);
+    let pairs =
+        _mm256_add_epi8(pairs, _mm256_setr_epi64x(0, 0x0808_0808_0808_0808, 0, 0x0808_0808_0808_0808));
+    let dot = |half: usize| {
+        // SAFETY: by this function's contract; four superblocks are eight words of 64 bits.
+        unsafe {
+            let mins =
+                _mm256_shuffle_epi8(_mm256_loadu_si256(mins.as_ptr().wrapping_add(4 * half).cast()), pairs);
+            let mask = ((1u32 << (2 * count)) - 1) >> (8 * half);
+            let sums = x.sums32.as_ptr().wrapping_add((first + 4 * half) * 8);
+            _mm512_madd_epi16(_mm512_cvtepu8_epi16(mins), _mm512_maskz_loadu_epi64(mask as u8, sums.cast()))
+        }
+    };
+    let (a, b) = (dot(0), dot(1));
+    let sums = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32::<0x4e>(sums));
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, sums))
+}
+
+/// Adds `terms · d_a` of `count` superblocks in order.
+///
+/// # Safety
+/// `x` has the blocks `first..first + count`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+#[inline]
+unsafe fn add_terms(acc: f32, terms: __m256, x: &Batch, first: usize, count: usize) -> f32 {
+    let mut lanes = [0.0; TURN];
+    // SAFETY: by this function's contract; `lanes` has eight places.
+    unsafe {
+        let mask = ((1u32 << count) - 1) as u8;
+        let d_a = _mm256_maskz_loadu_ps(mask, x.d.as_ptr().wrapping_add(first));
+        _mm256_storeu_ps(lanes.as_mut_ptr(), _mm256_mul_ps(terms, d_a));
+    }
+    lanes[..count].iter().fold(acc, |acc, term| acc + term)
+}
