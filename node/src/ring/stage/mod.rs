@@ -2,5 +2,7 @@
 
 mod admit;
 pub mod job;
+mod queue;
 mod slot;
 pub mod table;
+pub mod worker;
