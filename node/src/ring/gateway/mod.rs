@@ -1,5 +1,6 @@
 //! A gateway's side of the ring.
 
+pub mod driver;
 mod recovery;
 pub mod route;
 mod session;

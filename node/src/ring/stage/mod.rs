@@ -1,6 +1,7 @@
 //! One node's side of the ring.
 
 mod admit;
+pub mod driver;
 pub mod job;
 mod queue;
 mod slot;
