@@ -1,6 +1,7 @@
 //! One shard of a Llama model from GGUF: load, forward, sample, tokenise. Synchronous; knows no network.
 
 mod batch;
+pub mod bench;
 mod block;
 pub mod config;
 pub mod gguf;

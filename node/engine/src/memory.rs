@@ -16,6 +16,11 @@ pub(crate) fn available() -> Option<u64> {
     [system, group].into_iter().flatten().min()
 }
 
+/// Bytes of physical memory that this process holds, pages of mapped files included.
+pub(crate) fn resident() -> Option<u64> {
+    field(&read("/proc/self/status")?, "VmRSS:").map(|kib| kib * 1024)
+}
+
 fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(Path::new(path)).ok()
 }
@@ -46,5 +51,6 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn linux_tells() {
         assert!(available().is_some_and(|bytes| bytes > 1 << 20));
+        assert!(resident().is_some_and(|bytes| bytes > 1 << 20));
     }
 }
