@@ -19,3 +19,4 @@ pub use session::{Session, SessionError};
 pub use shard::{LoadOptions, Memory, ShardModel};
 pub use shard_kernels::kv::KvDtype;
 pub use weights::{LoadError, Weights};
+pub mod tokenizer;
