@@ -12,6 +12,7 @@ mod rope;
 pub mod sample;
 mod session;
 mod shard;
+pub mod tokenizer;
 mod weights;
 
 pub use batch::{ForwardError, Input, Output, Rows};
@@ -19,4 +20,3 @@ pub use session::{Session, SessionError};
 pub use shard::{LoadOptions, Memory, ShardModel};
 pub use shard_kernels::kv::KvDtype;
 pub use weights::{LoadError, Weights};
-pub mod tokenizer;
