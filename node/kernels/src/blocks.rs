@@ -60,14 +60,20 @@ fn read_q4_0(bytes: &[u8], block: &mut Block) {
 /// The head of `Q4_K` and `Q5_K`: `{ f16 d; f16 dmin; u8 scales[12] }`. Sub-blocks 0 to 3 have their scale in the low six bits of bytes
 /// 0 to 3, their minimum in bytes 4 to 7; 4 to 7 have the low four bits in bytes 8 to 11 and the high two atop the former.
 fn read_scales_and_mins(bytes: &[u8], block: &mut Block) {
+    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     block.dmin = half(bytes, 2);
-    let s = &bytes[4..16];
-    for j in 0..4 {
-        block.scales[j] = i16::from(s[j] & 63);
-        block.mins[j] = i16::from(s[j + 4] & 63);
-        block.scales[j + 4] = i16::from(s[j + 8] & 15 | s[j] >> 6 << 4);
-        block.mins[j + 4] = i16::from(s[j + 8] >> 4 | s[j + 4] >> 6 << 4);
+    let scales = six_bits(word(4), word(12)).to_le_bytes();
+    let mins = six_bits(word(8), word(12) >> 4).to_le_bytes();
+    for s in 0..8 {
+        (block.scales[s], block.mins[s]) = (i16::from(scales[s]), i16::from(mins[s]));
     }
+}
+
+/// Eight numbers of six bits, a byte each: four from `first`, four from `last` and the upper bits of `first`.
+#[inline]
+pub(crate) fn six_bits(first: u32, last: u32) -> u64 {
+    let upper = last & 0x0f0f_0f0f | first >> 2 & 0x3030_3030;
+    u64::from(first & 0x3f3f_3f3f) | u64::from(upper) << 32
 }
 
 /// Four chunks of 32 bytes; the low nibbles of a chunk are one sub-block, the high ones the next.

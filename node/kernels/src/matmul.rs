@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use crate::activations::Activations;
 #[cfg(target_arch = "x86_64")]
+use crate::avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
 use crate::avx512::Avx512;
 use crate::isa::{self, Isa};
 use crate::matrix::Matrix;
@@ -101,6 +103,9 @@ fn run_rows(isa: Isa, w: &Matrix, x: &Activations, rows: Range<usize>, out: &Out
         // SAFETY: `matmul_on` checked the widths and that the processor has this tier.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { simd::rows::<Avx512>(w, x, rows, out) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { simd::rows::<Avx2>(w, x, rows, out) },
         _ => scalar::rows(w, x, rows, out),
     }
 }

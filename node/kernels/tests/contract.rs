@@ -157,6 +157,42 @@ fn odd_activations_are_no_accident() {
     }
 }
 
+/// The largest weights of either sign meet the largest activations: no kernel's 16-bit sums run over.
+#[test]
+fn extremes_do_not_overflow() {
+    let (n, cols, m) = (33, 512, 5);
+    for (ty, fill) in
+        WeightType::ALL.into_iter().flat_map(|ty| [0xff, 0x00, 0x80, 0x7f].map(|fill| (ty, fill)))
+    {
+        let scales = Random(1).weights(ty, n, cols);
+        let mut bytes = vec![fill; scales.len()];
+        let heads: &[usize] = match ty {
+            WeightType::Q6K => &[208, 209],
+            WeightType::Q4K | WeightType::Q5K => &[0, 1, 2, 3],
+            _ => &[0, 1],
+        };
+        for (block, scales) in
+            bytes.chunks_exact_mut(ty.block_bytes()).zip(scales.chunks_exact(ty.block_bytes()))
+        {
+            heads.iter().for_each(|&i| block[i] = scales[i]);
+        }
+        let w = Matrix::raw(ty, n, cols, &bytes).unwrap();
+        for value in [|_: usize| 1.0, |_| -1.0, |i| if i % 2 == 0 { 1.0 } else { -1.0 }] {
+            let values: Vec<f32> = (0..m * cols).map(value).collect();
+            let expected = run(Isa::Baseline, 1, &[&w], &values);
+            let packed = w.pack();
+            for isa in Isa::available() {
+                for w in [Some(&w), packed.as_ref()].into_iter().flatten() {
+                    for rows in [1, m] {
+                        let actual = run(isa, 1, &[w], &values[..rows * cols]);
+                        assert_eq!(bits(&actual), bits(&expected[..rows * n]), "{isa:?} {ty:?} {fill:#x}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// One block of each format, written by hand after `ggml-quants.c`.
 #[test]
 fn blocks_mean_what_ggml_means() {

@@ -7,6 +7,7 @@ use core::arch::x86_64::*;
 
 use super::{add_lanes, load, prefetch, sum_fours};
 use crate::activations::Batch;
+use crate::blocks::six_bits;
 
 /// Superblocks whose sums are finished together.
 const TURN: usize = 8;
@@ -134,13 +135,6 @@ pub(super) unsafe fn q6k(row: &[u8], x: &Batch) -> f32 {
         }
     }
     acc
-}
-
-/// Eight scales or minima of six bits, a byte each: see `blocks::read_scales_and_mins`.
-#[inline]
-pub(crate) fn six_bits(first: u32, last: u32) -> u64 {
-    let upper = last & 0x0f0f_0f0f | first >> 2 & 0x3030_3030;
-    u64::from(first & 0x3f3f_3f3f) | u64::from(upper) << 32
 }
 
 /// `low` in the lower eight lanes, `high` in the upper.

@@ -1,0 +1,165 @@
+//! Kernels with AVX2 and F16C.
+#![allow(
+    clippy::needless_range_loop,
+    reason = "indices name lanes, rows and panels of several arrays at once"
+)]
+
+mod float;
+mod panel_32;
+mod panel_k;
+mod row_32;
+mod row_k;
+
+use core::arch::x86_64::*;
+
+use crate::activations::{BATCH, Batch};
+use crate::matrix::PANEL;
+use crate::simd::{Kernels, PREFETCH, PanelOutput};
+use crate::weight_type::WeightType;
+
+pub(crate) struct Avx2;
+
+impl Kernels for Avx2 {
+    unsafe fn row(ty: WeightType, row: &[u8], x: &Batch) -> f32 {
+        // SAFETY: by the trait's contract.
+        unsafe {
+            match ty {
+                WeightType::Q4K => row_k::q45k::<false>(row, x),
+                WeightType::Q5K => row_k::q45k::<true>(row, x),
+                WeightType::Q6K => row_k::q6k(row, x),
+                WeightType::Q8_0 => row_32::q8_0(row, x),
+                WeightType::Q4_0 => row_32::q4_0(row, x),
+                WeightType::F32 | WeightType::F16 | WeightType::Bf16 => 0.0,
+            }
+        }
+    }
+
+    unsafe fn panels(ty: WeightType, panels: &[&[u8]], x: &Batch, stream: bool, out: &mut [PanelOutput; 2]) {
+        // A register holds half a panel; the second half finds the weights in the cache.
+        for (panel, out) in panels.iter().zip(out) {
+            for side in 0..2 {
+                // SAFETY: by the trait's contract.
+                unsafe { half_panel(ty, panel, side, x, stream && side == 0, out) };
+            }
+        }
+    }
+
+    unsafe fn float(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut [[f32; BATCH]; 2]) {
+        // SAFETY: by the trait's contract.
+        unsafe { float::rows(ty, rows, x, out) }
+    }
+}
+
+/// Rows `8·side..8·side + 8` of a panel.
+///
+/// # Safety
+/// As [`Kernels::panels`].
+unsafe fn half_panel(
+    ty: WeightType,
+    panel: &[u8],
+    side: usize,
+    x: &Batch,
+    stream: bool,
+    out: &mut PanelOutput,
+) {
+    macro_rules! by_rows {
+        ($kernel:ident $(, $flag:literal)?) => {
+            match x.rows {
+                1 => $kernel::<$($flag,)? 1>(panel, side, x, stream, out),
+                2 => $kernel::<$($flag,)? 2>(panel, side, x, stream, out),
+                3 => $kernel::<$($flag,)? 3>(panel, side, x, stream, out),
+                _ => $kernel::<$($flag,)? 4>(panel, side, x, stream, out),
+            }
+        };
+    }
+    use {panel_32::q4_0, panel_32::q8_0, panel_k::q6k, panel_k::q45k};
+    // SAFETY: by this function's contract.
+    unsafe {
+        match ty {
+            WeightType::Q4K => by_rows!(q45k, false),
+            WeightType::Q5K => by_rows!(q45k, true),
+            WeightType::Q6K => by_rows!(q6k),
+            WeightType::Q8_0 => by_rows!(q8_0),
+            WeightType::Q4_0 => by_rows!(q4_0),
+            WeightType::F32 | WeightType::F16 | WeightType::Bf16 => {}
+        }
+    }
+}
+
+/// Adds the four lanes of each 128-bit lane of four vectors: lane i of the result's 128-bit lanes is the sum of vector i's.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn sum_fours(v: [__m256i; 4]) -> __m256i {
+    _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]))
+}
+
+/// The sums of eight vectors.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn sum_eight(v: &[__m256i; 8]) -> __m256i {
+    let (a, b) = (sum_fours([v[0], v[1], v[2], v[3]]), sum_fours([v[4], v[5], v[6], v[7]]));
+    _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))
+}
+
+/// Adds `terms[i] · d_a[i]` in order, as many as `d_a` has.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn add_terms(acc: f32, terms: __m256, d_a: &[f32]) -> f32 {
+    let mut lanes = [0.0; 8];
+    // SAFETY: eight places.
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), terms) };
+    lanes.iter().zip(d_a).fold(acc, |acc, (term, d_a)| acc + term * d_a)
+}
+
+/// `sums[r]` to the outputs of one side of a panel.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn store<const M: usize>(sums: &[__m256; M], side: usize, out: &mut PanelOutput) {
+    for (sums, out) in sums.iter().zip(out) {
+        let places = &mut out[side * PANEL / 2..][..PANEL / 2];
+        // SAFETY: eight places.
+        unsafe { _mm256_storeu_ps(places.as_mut_ptr(), *sums) };
+    }
+}
+
+/// Asks for `lines` cache lines, [`PREFETCH`] bytes ahead of `at`, which need not exist.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn prefetch(at: *const u8, lines: usize) {
+    for line in 0..lines {
+        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH + 64 * line).cast());
+    }
+}
+
+/// The 32 bytes at `at`.
+///
+/// # Safety
+/// They are readable.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+unsafe fn load<T>(at: *const T) -> __m256i {
+    // SAFETY: by this function's contract.
+    unsafe { _mm256_loadu_si256(at.cast()) }
+}
+
+/// The four bytes at `at` in all lanes.
+///
+/// # Safety
+/// They are readable.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+unsafe fn broadcast<T>(at: *const T) -> __m256i {
+    // SAFETY: by this function's contract.
+    _mm256_set1_epi32(unsafe { at.cast::<i32>().read_unaligned() })
+}
+
+/// The eight halves at `at`.
+///
+/// # Safety
+/// They are readable.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+unsafe fn halves<T>(at: *const T) -> __m256 {
+    // SAFETY: by this function's contract.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(at.cast()) })
+}
