@@ -14,14 +14,17 @@
 use std::cell::RefCell;
 
 use crate::kv::{BLOCK, Element, KvCache, KvShape, Values};
-use crate::lanes::{LANES, Lanes, multiversion};
+use crate::lanes::{LANES, Lanes};
 use crate::ops::softmax_body;
 use crate::pool::{Pool, Shareable};
+use crate::vector::{Baseline, Vector};
 
 /// Rows of one unit: enough to share the loads of keys and values, few enough to feed all threads.
 const ROWS: usize = 8;
 /// Queries whose sums stay in registers together.
 const QUERIES: usize = 4;
+/// Products of scores below which waking other threads costs more than they save: some microseconds of one.
+const SMALL: usize = 1 << 17;
 
 /// Consecutive rows of one sequence; their keys and values are in the cache already.
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +78,10 @@ pub fn attend(
         first_row += sequence.rows;
     }
 
+    let products: usize = units.iter().map(|unit| (unit.start + unit.rows) * unit.rows).sum();
+    let few = products * heads / shape.heads * shape.head_size < SMALL;
     let out = Shareable::new(out.as_mut_ptr());
-    pool.run(units.len(), |index| {
+    let work = |index: usize| {
         let Unit { sequence, kv_head, first_row, rows, start } = units[index];
         let group = heads / shape.heads;
         let mut of_unit = (0..rows).flat_map(|row| (0..group).map(move |g| (row, g))).map(|(row, g)| {
@@ -96,12 +101,13 @@ pub fn attend(
                     break;
                 }
                 match &sequence.cache.values {
-                    Values::F32(cache) => attend_f32(shape, cache, kv_head, &mut quad, scratch),
-                    Values::F16(cache) => attend_f16(shape, cache, kv_head, &mut quad, scratch),
+                    Values::F32(cache) => attend_quad(shape, cache, kv_head, &mut quad, scratch),
+                    Values::F16(cache) => attend_quad(shape, cache, kv_head, &mut quad, scratch),
                 }
             }
         });
-    });
+    };
+    if few { (0..units.len()).for_each(work) } else { pool.run(units.len(), work) }
 }
 
 #[derive(Clone, Copy)]
@@ -133,14 +139,57 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-multiversion! {
-    fn attend_f32(shape: KvShape, cache: &[f32], head: usize, queries: &mut [Query<'_>], scratch: &mut Scratch) = quad;
-    fn attend_f16(shape: KvShape, cache: &[u16], head: usize, queries: &mut [Query<'_>], scratch: &mut Scratch) = quad;
+/// Attention of up to [`QUERIES`] queries of one kv head, with the best instructions at hand.
+fn attend_quad<T: Element>(
+    shape: KvShape,
+    cache: &[T],
+    head: usize,
+    queries: &mut [Query<'_>],
+    scratch: &mut Scratch,
+) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use crate::isa::Isa;
+        use crate::vector::{Avx2, Avx512};
+
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,f16c")]
+        fn avx512<T: Element>(
+            shape: KvShape,
+            cache: &[T],
+            head: usize,
+            queries: &mut [Query<'_>],
+            scratch: &mut Scratch,
+        ) {
+            // SAFETY: this function has the features of the vectors.
+            unsafe { quad::<Avx512, T>(shape, cache, head, queries, scratch) }
+        }
+        #[target_feature(enable = "avx2,f16c")]
+        fn avx2<T: Element>(
+            shape: KvShape,
+            cache: &[T],
+            head: usize,
+            queries: &mut [Query<'_>],
+            scratch: &mut Scratch,
+        ) {
+            // SAFETY: this function has the features of the vectors.
+            unsafe { quad::<Avx2, T>(shape, cache, head, queries, scratch) }
+        }
+        match crate::isa::current() {
+            // SAFETY: the processor has the features, as `isa` found.
+            Isa::Avx512 => return unsafe { avx512(shape, cache, head, queries, scratch) },
+            // SAFETY: as above.
+            Isa::Avx2 => return unsafe { avx2(shape, cache, head, queries, scratch) },
+            Isa::Baseline => {}
+        }
+    }
+    // SAFETY: no instructions beyond the compiler's target.
+    unsafe { quad::<Baseline, T>(shape, cache, head, queries, scratch) }
 }
 
-/// Attention of up to [`QUERIES`] queries of one kv head.
+/// # Safety
+/// The processor has the instructions of `V`.
 #[inline(always)]
-fn quad<T: Element>(
+unsafe fn quad<V: Vector, T: Element>(
     shape: KvShape,
     cache: &[T],
     head: usize,
@@ -153,15 +202,16 @@ fn quad<T: Element>(
     scratch.scores.resize((QUERIES * stride).max(scratch.scores.len()), 0.0);
     scratch.mixed.clear();
     scratch.mixed.resize(QUERIES * padded, 0.0);
-    let blocks =
-        || cache.chunks_exact(shape.heads * shape.head_block()).map(|b| &b[head * shape.head_block()..]);
+    let blocks = || cache.chunks_exact(shape.block()).map(|b| &b[head * shape.head_block()..]);
 
     let count = queries.len();
+    // A missing query repeats the first one: its scores are not used.
+    let of = |i: usize| queries[if i < count { i } else { 0 }].query;
+    let four = [of(0), of(1), of(2), of(3)];
     for (b, block) in blocks().take(stride / BLOCK).enumerate() {
         let keys = &block[..BLOCK * shape.head_size];
-        // A missing query repeats the first one: its scores are not used.
-        let of = |i: usize| queries[if i < count { i } else { 0 }].query;
-        let scores = score([of(0), of(1), of(2), of(3)], keys);
+        // SAFETY: by this function's contract.
+        let scores = unsafe { score::<V, T>(four, keys) };
         for (i, scores) in scores.iter().enumerate() {
             scratch.scores[i * stride + b * BLOCK..][..BLOCK].copy_from_slice(scores);
         }
@@ -174,21 +224,17 @@ fn quad<T: Element>(
 
     let all = queries.iter().map(|q| q.keys).min().unwrap_or(0);
     for (b, block) in blocks().take(stride / BLOCK).enumerate() {
-        let values = &block[BLOCK * shape.head_size..shape.head_block()];
+        let values = block[BLOCK * shape.head_size..shape.head_block()].as_chunks::<LANES>().0;
+        let weights = &scratch.scores[b * BLOCK..];
         if count == QUERIES && (b + 1) * BLOCK <= all {
-            mix::<T, QUERIES>(
-                &scratch.scores[b * BLOCK..],
-                stride,
-                values,
-                &mut scratch.mixed,
-                padded,
-                BLOCK,
-            );
+            // SAFETY: by this function's contract.
+            unsafe { mix::<V, T, QUERIES>(weights, stride, values, &mut scratch.mixed, BLOCK) };
         } else {
             for (i, query) in queries.iter().enumerate() {
                 let seen = query.keys.saturating_sub(b * BLOCK).min(BLOCK);
-                let scores = &scratch.scores[i * stride + b * BLOCK..];
-                mix::<T, 1>(scores, stride, values, &mut scratch.mixed[i * padded..], padded, seen);
+                let mixed = &mut scratch.mixed[i * padded..][..padded];
+                // SAFETY: by this function's contract.
+                unsafe { mix::<V, T, 1>(&weights[i * stride..], stride, values, mixed, seen) };
             }
         }
     }
@@ -198,49 +244,63 @@ fn quad<T: Element>(
 }
 
 /// `q · k` of one block's positions; `keys` is `[head size][BLOCK]`.
+///
+/// # Safety
+/// The processor has the instructions of `V`.
 #[inline(always)]
-fn score<T: Element>(queries: [&[f32]; QUERIES], keys: &[T]) -> [Lanes; QUERIES] {
-    let mut sums = [[0.0; LANES]; QUERIES];
+unsafe fn score<V: Vector, T: Element>(queries: [&[f32]; QUERIES], keys: &[T]) -> [Lanes; QUERIES] {
+    // SAFETY: by this function's contract.
+    let mut sums = [unsafe { V::splat(0.0) }; QUERIES];
     let [q0, q1, q2, q3] = queries;
     let elements = q0.iter().zip(q1).zip(q2).zip(q3);
     for (keys, (((q0, q1), q2), q3)) in keys.as_chunks::<BLOCK>().0.iter().zip(elements) {
-        let keys = T::widen(keys);
-        for (sums, q) in sums.iter_mut().zip([q0, q1, q2, q3]) {
-            for lane in 0..LANES {
-                sums[lane] += q * keys[lane];
-            }
+        // SAFETY: by this function's contract.
+        unsafe {
+            let keys = T::load::<V>(keys);
+            let [s0, s1, s2, s3] = &mut sums;
+            *s0 = s0.add_product(V::splat(*q0), keys);
+            *s1 = s1.add_product(V::splat(*q1), keys);
+            *s2 = s2.add_product(V::splat(*q2), keys);
+            *s3 = s3.add_product(V::splat(*q3), keys);
         }
     }
-    sums
+    let mut scores = [[0.0; LANES]; QUERIES];
+    for (sums, scores) in sums.into_iter().zip(&mut scores) {
+        // SAFETY: by this function's contract.
+        unsafe { sums.store(scores) };
+    }
+    scores
 }
 
 /// `mixed += weight × value` over the first `seen` positions of one block, for `N` queries; `values` is
-/// `[BLOCK][padded]`, `weights` `[N][stride]`, `mixed` `[N][padded]`.
+/// `[BLOCK][registers]`, `weights` `[N][stride]`, `mixed` `[N][registers]` in lanes.
+///
+/// # Safety
+/// The processor has the instructions of `V`.
 #[inline(always)]
-fn mix<T: Element, const N: usize>(
+unsafe fn mix<V: Vector, T: Element, const N: usize>(
     weights: &[f32],
     stride: usize,
-    values: &[T],
+    values: &[[T; LANES]],
     mixed: &mut [f32],
-    padded: usize,
     seen: usize,
 ) {
-    let registers = padded / LANES;
-    let values = values.as_chunks::<LANES>().0;
     let mixed = mixed.as_chunks_mut::<LANES>().0;
+    let registers = values.len() / BLOCK;
+    let weights: [&[f32]; N] = std::array::from_fn(|i| &weights[i * stride..][..seen]);
     for register in 0..registers {
-        let mut sums: [Lanes; N] = std::array::from_fn(|i| mixed[i * registers + register]);
-        for position in 0..seen {
-            let value = T::widen(&values[position * registers + register]);
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let weight = weights[i * stride + position];
-                for lane in 0..LANES {
-                    sums[lane] += weight * value[lane];
+        // SAFETY: by this function's contract.
+        unsafe {
+            let mut sums: [V; N] = std::array::from_fn(|i| V::load(&mixed[i * registers + register]));
+            for (position, values) in values.chunks_exact(registers).take(seen).enumerate() {
+                let value = T::load::<V>(&values[register]);
+                for (sum, weights) in sums.iter_mut().zip(&weights) {
+                    *sum = sum.add_product(V::splat(weights[position]), value);
                 }
             }
-        }
-        for (i, sums) in sums.into_iter().enumerate() {
-            mixed[i * registers + register] = sums;
+            for (i, sum) in sums.into_iter().enumerate() {
+                sum.store(&mut mixed[i * registers + register]);
+            }
         }
     }
 }

@@ -10,8 +10,9 @@
 //! Keys lie with the positions side by side, so that 16 scores are computed at once in the lanes of one register;
 //! values with a head's elements side by side, so that a weighted sum of them is, too.
 
-use crate::half::{f16_to_f32, f32_to_f16};
-use crate::lanes::{LANES, Lanes};
+use crate::half::f32_to_f16;
+use crate::lanes::LANES;
+use crate::vector::Vector;
 
 /// Positions in a block.
 pub const BLOCK: usize = LANES;
@@ -51,7 +52,7 @@ impl KvShape {
     }
 
     /// Elements of one block.
-    fn block(&self) -> usize {
+    pub(crate) fn block(&self) -> usize {
         self.heads * self.head_block()
     }
 
@@ -131,7 +132,9 @@ fn write<T: Element>(shape: KvShape, cache: &mut [T], position: usize, key: &[f3
 /// A stored number.
 pub(crate) trait Element: Copy + Send + Sync {
     fn narrow(value: f32) -> Self;
-    fn widen(values: &[Self; LANES]) -> Lanes;
+    /// # Safety
+    /// The processor has the instructions of `V`.
+    unsafe fn load<V: Vector>(values: &[Self; LANES]) -> V;
 }
 
 impl Element for f32 {
@@ -141,8 +144,9 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    fn widen(values: &[Self; LANES]) -> Lanes {
-        *values
+    unsafe fn load<V: Vector>(values: &[Self; LANES]) -> V {
+        // SAFETY: by this function's contract.
+        unsafe { V::load(values) }
     }
 }
 
@@ -155,7 +159,8 @@ impl Element for u16 {
     }
 
     #[inline(always)]
-    fn widen(values: &[Self; LANES]) -> Lanes {
-        values.map(f16_to_f32)
+    unsafe fn load<V: Vector>(values: &[Self; LANES]) -> V {
+        // SAFETY: by this function's contract.
+        unsafe { V::load_half(values) }
     }
 }

@@ -33,6 +33,7 @@ pub mod pool;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod simd;
+mod vector;
 mod weight_type;
 
 pub use activations::Activations;
