@@ -9,3 +9,4 @@ pub mod manifest;
 pub mod message;
 pub mod pipeline;
 pub mod session;
+pub mod torrent;

@@ -1,0 +1,114 @@
+//! Fetches a manifest or a small file into memory, from whichever peer has it, and verifies it.
+
+use std::io;
+use std::time::Duration;
+
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::{PeerId, Stream};
+use libp2p_stream::{Control, OpenStreamError};
+use sha2::{Digest, Sha256};
+use shard_wire::manifest::{self, Manifest, Piece};
+use shard_wire::torrent::{ANSWER_LEN, Kind, Request, Status, decode_answer};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::PROTOCOL;
+use super::serve::{file_key, plan_key};
+use crate::library::manifest_of_plan;
+use crate::net::hex;
+
+/// A peer answers one request within this.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of a file that is fetched into memory: a vocabulary of some hundred thousand words has ten megabytes.
+const MAX_FILE: u64 = 256 << 20;
+
+/// Why one peer did not give what was asked for.
+#[derive(Debug, Error)]
+pub enum FetchError {
+    /// No stream to it.
+    #[error("opening a stream: {0}")]
+    Open(#[from] OpenStreamError),
+    /// The stream broke.
+    #[error("reading the answer: {0}")]
+    Io(#[from] io::Error),
+    /// It took too long.
+    #[error("no answer within {PATIENCE:?}")]
+    Timeout,
+    /// It does not have it, or cannot read it.
+    #[error("the peer answers {0:?}")]
+    Status(Status),
+    /// What it gave is something else.
+    #[error("the peer gave {0} that does not match its hash")]
+    Wrong(&'static str),
+    /// What it gave is not a manifest.
+    #[error("the peer's manifest: {0}")]
+    Manifest(#[from] manifest::ManifestError),
+    /// Too large for memory.
+    #[error("a file of {0} bytes is not fetched into memory")]
+    TooLarge(u64),
+}
+
+/// The manifest of a plan, from one peer.
+///
+/// # Errors
+/// See [`FetchError`]; another peer may have it.
+pub async fn manifest(control: &mut Control, peer: PeerId, plan: &str) -> Result<Manifest, FetchError> {
+    let mut stream = open(control, peer).await?;
+    let request = Request { kind: Kind::Manifest, length: 0, offset: 0, what: plan_key(plan) };
+    let bytes = ask(&mut stream, request, manifest::MAX_BYTES).await?;
+    manifest_of_plan(&bytes, plan)?.ok_or(FetchError::Wrong("a manifest"))
+}
+
+/// A whole file of the manifest into memory, from one peer, piece by piece.
+///
+/// # Errors
+/// See [`FetchError`]; another peer may have it.
+pub async fn file(control: &mut Control, peer: PeerId, file: &manifest::File) -> Result<Vec<u8>, FetchError> {
+    if file.size > MAX_FILE {
+        return Err(FetchError::TooLarge(file.size));
+    }
+    let what = file_key(&file.sha256).ok_or(FetchError::Wrong("a file"))?;
+    let mut stream = open(control, peer).await?;
+    let mut bytes = vec![0; file.size as usize];
+    for Piece { offset, size, sha256 } in &file.pieces {
+        let length = u32::try_from(*size).map_err(|_| FetchError::TooLarge(*size))?;
+        let data = ask(&mut stream, Request { kind: Kind::Piece, length, offset: *offset, what }, length as usize).await?;
+        if data.len() as u64 != *size || hex::encode(&Sha256::digest(&data)) != *sha256 {
+            return Err(FetchError::Wrong("a piece"));
+        }
+        // Padding between tensors is in no piece; it is zero.
+        bytes[*offset as usize..][..data.len()].copy_from_slice(&data);
+    }
+    if hex::encode(&Sha256::digest(&bytes)) != file.sha256 {
+        return Err(FetchError::Wrong("a file"));
+    }
+    Ok(bytes)
+}
+
+async fn open(control: &mut Control, peer: PeerId) -> Result<Stream, FetchError> {
+    Ok(timeout(PATIENCE, control.open_stream(peer, PROTOCOL)).await.map_err(|_| FetchError::Timeout)??)
+}
+
+/// One request and its answer, of at most `limit` bytes. Memory grows with the bytes that arrive.
+async fn ask(stream: &mut Stream, request: Request, limit: usize) -> Result<Vec<u8>, FetchError> {
+    let exchange = async {
+        stream.write_all(&request.encode()).await?;
+        stream.flush().await?;
+        let mut head = [0; ANSWER_LEN];
+        stream.read_exact(&mut head).await?;
+        let (status, length) = decode_answer(&head).map_err(io::Error::other)?;
+        if status != Status::Ok {
+            return Err(FetchError::Status(status));
+        }
+        if length as usize > limit {
+            return Err(FetchError::TooLarge(u64::from(length)));
+        }
+        let mut data = Vec::new();
+        stream.take(u64::from(length)).read_to_end(&mut data).await?;
+        if data.len() < length as usize {
+            return Err(FetchError::Io(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(data)
+    };
+    timeout(PATIENCE, exchange).await.map_err(|_| FetchError::Timeout)?
+}
