@@ -67,7 +67,9 @@ pub enum LibraryError {
         source: ConfigError,
     },
     /// The file is a shard of something else.
-    #[error("{path}: its {what} is {found}, the manifest beside it says {expected}: it is of another split or another model")]
+    #[error(
+        "{path}: its {what} is {found}, the manifest beside it says {expected}: it is of another split or another model"
+    )]
     Other {
         /// The file.
         path: PathBuf,
@@ -79,7 +81,9 @@ pub enum LibraryError {
         expected: String,
     },
     /// The bytes differ.
-    #[error("{path}: SHA-256 is {found}, the manifest says {expected}: the file is corrupt; split or fetch it again")]
+    #[error(
+        "{path}: SHA-256 is {found}, the manifest says {expected}: the file is corrupt; split or fetch it again"
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -133,7 +137,8 @@ impl Library {
         let file = File::open(&path).map_err(no_manifest)?;
         let mut bytes = Vec::new();
         file.take(manifest::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(no_manifest)?;
-        let manifest = Manifest::from_bytes(&bytes).map_err(|source| LibraryError::Manifest { path, source })?;
+        let manifest =
+            Manifest::from_bytes(&bytes).map_err(|source| LibraryError::Manifest { path, source })?;
         let sha256 = hex::encode(&Sha256::digest(&bytes));
         let plan = plan_name(&manifest, &sha256);
         Ok(Self { dir: dir.to_owned(), manifest, bytes, sha256, plan })
@@ -153,7 +158,11 @@ impl Library {
     ///
     /// # Errors
     /// Where it is missing, of another split or another model, or corrupt.
-    pub fn verify_shard(&self, shard: u32, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified, LibraryError> {
+    pub fn verify_shard(
+        &self,
+        shard: u32,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Verified, LibraryError> {
         let count = self.manifest.layer_starts.len();
         let name = manifest::shard_name(shard as usize);
         let missing = LibraryError::NoSuchShard { shard, count };
@@ -169,8 +178,8 @@ impl Library {
         let info = config.shard.as_ref();
         let said = |value: Option<String>| value.unwrap_or_else(|| "absent".into());
         other("model", said(info.map(|i| i.model_sha256.clone())), self.manifest.model_sha256.clone())?;
-        other("shard count", said(info.map(|i| i.shard_count.to_string())), count.to_string())?;
-        other("shard id", said(info.map(|i| i.shard_id.to_string())), shard.to_string())?;
+        other("shard count", said(info.map(|i| i.count.to_string())), count.to_string())?;
+        other("shard id", said(info.map(|i| i.id.to_string())), shard.to_string())?;
         let range = |layers: std::ops::Range<u32>| format!("{}-{}", layers.start, layers.end);
         other("layer range", range(config.layers.clone()), range(file.start..file.end))?;
         let found = hash_file(&path, file.size, progress)

@@ -72,7 +72,9 @@ pub async fn file(control: &mut Control, peer: PeerId, file: &manifest::File) ->
     let mut bytes = vec![0; file.size as usize];
     for Piece { offset, size, sha256 } in &file.pieces {
         let length = u32::try_from(*size).map_err(|_| FetchError::TooLarge(*size))?;
-        let data = ask(&mut stream, Request { kind: Kind::Piece, length, offset: *offset, what }, length as usize).await?;
+        let data =
+            ask(&mut stream, Request { kind: Kind::Piece, length, offset: *offset, what }, length as usize)
+                .await?;
         if data.len() as u64 != *size || hex::encode(&Sha256::digest(&data)) != *sha256 {
             return Err(FetchError::Wrong("a piece"));
         }

@@ -93,8 +93,12 @@ impl Shelf {
         let found = {
             let content = self.inner.read().unwrap_or_else(PoisonError::into_inner);
             match request.kind {
-                Kind::Manifest => content.manifests.get(&request.what).map(|bytes| Found::Bytes(Arc::clone(bytes))),
-                Kind::Piece => content.files.get(&request.what).cloned().map(|(path, size)| Found::File(path, size)),
+                Kind::Manifest => {
+                    content.manifests.get(&request.what).map(|bytes| Found::Bytes(Arc::clone(bytes)))
+                }
+                Kind::Piece => {
+                    content.files.get(&request.what).cloned().map(|(path, size)| Found::File(path, size))
+                }
             }
         };
         match found {
@@ -105,7 +109,8 @@ impl Shelf {
                 if end.is_none_or(|end| end > size) {
                     return (Status::NotFound, Vec::new());
                 }
-                let read = tokio::task::spawn_blocking(move || read_range(&path, request.offset, request.length));
+                let read =
+                    tokio::task::spawn_blocking(move || read_range(&path, request.offset, request.length));
                 match read.await {
                     Ok(Ok(data)) => (Status::Ok, data),
                     _ => (Status::Unavailable, Vec::new()),
