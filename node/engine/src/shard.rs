@@ -144,13 +144,16 @@ impl ShardModel {
         let total = weights.iter().map(|weight| weight.bytes()).sum();
         let pack = self.options.weights.pack(total);
         let mut memory = Memory::default();
-        for weight in weights {
+        // A few at a time: what is packed is dropped from the map before more is read.
+        for some in weights.chunks_mut(self.pool.threads()) {
             if pack {
-                weight.pack();
+                self.pool.for_each_mut(some, |_, weight| weight.pack());
             }
-            let bytes = weight.bytes();
-            memory.file += bytes;
-            *(if weight.is_packed() { &mut memory.packed } else { &mut memory.mapped }) += bytes;
+            for weight in some {
+                let bytes = weight.bytes();
+                memory.file += bytes;
+                *(if weight.is_packed() { &mut memory.packed } else { &mut memory.mapped }) += bytes;
+            }
             progress(memory.file, total);
         }
         if let Some(embedding) = self.embedding.as_ref().filter(|_| !self.config.tied_head) {

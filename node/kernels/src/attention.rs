@@ -443,6 +443,17 @@ mod tests {
         }
     }
 
+    /// Long enough that the units go to several threads.
+    #[test]
+    fn threads_change_no_bit() {
+        let case = Case::new(3, 5, 40, 200, 11);
+        let cache = case.cache(KvDtype::F16, 200);
+        let sequence = Sequence { cache: &cache, start: 0, rows: 200 };
+        let mut out = vec![f32::NAN; case.queries.len()];
+        attend(&Pool::new(3), case.heads, &[sequence], &case.queries, 15 * 40, &mut out);
+        assert_eq!(bits(&out), bits(&case.whole(KvDtype::F16)));
+    }
+
     /// What lies beyond the rows (an earlier epoch's values) does not matter.
     #[test]
     fn stale_positions_are_not_read() {
