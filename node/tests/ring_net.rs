@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use shard_engine::{KvDtype, LoadOptions, Rows, Session, SessionError, ShardModel};
@@ -13,11 +14,11 @@ use shard_node::net::{self, DhtMode, NetConfig, Network, Transport};
 use shard_node::ring::client::{Client, Prompt, Token};
 use shard_node::ring::gateway::route::{Fleet, Replica};
 use shard_node::ring::gateway::{self, sessions};
-use shard_node::ring::lanes::{INBOX, Inboxes, Lanes};
+use shard_node::ring::lanes::{INBOX, Inboxes, Lanes, PROTOCOL};
 use shard_node::ring::stage::driver::Stages;
 use shard_node::ring::stage::table::{Limits, Served};
 use shard_node::ring::stage::worker::Model;
-use shard_wire::frame::Dtype;
+use shard_wire::frame::{Dtype, Frame, Header, Kind};
 use shard_wire::layers::LayerRange;
 use shard_wire::session::Sampling;
 use tokio::sync::{mpsc, watch};
@@ -247,4 +248,61 @@ async fn a_stage_that_dies_is_an_error_that_names_it() {
         timeout(SOON, fixture.client.generate(prompt)).await.expect("an answer").expect_err("no route");
     let text = error.to_string();
     assert!(matches!(error, shard_node::ring::client::OpenError::Incomplete { .. }), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_bytes_and_stale_frames_harm_nobody() {
+    let fixture = fleet(Transport::Tcp, &[0, 4], 2, Duration::ZERO).await;
+    let prompt = ids(&golden()["cases"][1]["prompt_ids"]);
+    let expected = ids(&golden()["cases"][1]["ids"]);
+    let target = fixture.nodes[0].local_peer();
+    let (stranger, _) = peer(Transport::Tcp, "stranger").await;
+    stranger.dial(Some(target), fixture.nodes[0].listen_addresses().await).await.expect("dials");
+
+    let header = Header { dtype: Dtype::F32, count: 1, width: 256, ..Header::control(Kind::Step, 1, 1, 0) };
+    let step = Frame { values: vec![0; 1024], ..Frame::control(header) }.encode();
+    let mut oversized = step.clone();
+    oversized[36..40].copy_from_slice(&u32::MAX.to_le_bytes());
+    let nonsense: [(&str, Vec<u8>); 4] = [
+        ("no lane", vec![9; 200]),
+        ("not a frame", [vec![1], vec![0xFF; 200]].concat()),
+        ("a frame of 4 TB", [vec![1], oversized].concat()),
+        ("another version", [vec![1, 2], vec![0; 200]].concat()),
+    ];
+    for (what, bytes) in nonsense {
+        let mut stream = stranger.streams().open_stream(target, PROTOCOL).await.expect("a stream");
+        // The node may cut the stream off while it is written.
+        let _ = stream.write_all(&bytes).await;
+        let _ = stream.flush().await;
+        let mut rest = [0; 1];
+        let read =
+            timeout(SOON, stream.read(&mut rest)).await.unwrap_or_else(|_| panic!("{what}: not cut off"));
+        assert!(matches!(read, Ok(0) | Err(_)), "{what}");
+    }
+
+    // Well-formed, and not the stranger's to send: a step, a token, and an end for the session that is running.
+    let mut answer = fixture
+        .client
+        .generate(Prompt {
+            ids: prompt.clone(),
+            sampling: Sampling::default(),
+            eos: vec![2, 4],
+            max_tokens: 64,
+            deadline: SOON,
+        })
+        .await
+        .expect("opens");
+    let mut stream = stranger.streams().open_stream(target, PROTOCOL).await.expect("a stream");
+    let close = Frame::control(Header::control(Kind::Close, 1, 9, 0)).encode();
+    let token = Header { dtype: Dtype::U32, count: 1, width: 1, ..Header::control(Kind::Token, 2, 1, 0) };
+    let token = Frame { values: vec![1, 0, 0, 0], ..Frame::control(token) }.encode();
+    stream.write_all(&[vec![1], step, close, token].concat()).await.expect("writes");
+    stream.flush().await.expect("writes");
+    until("foreign frames are counted", || fixture.stages[0].status().drops.unknown >= 2).await;
+
+    let mut produced = Vec::new();
+    while let Some(token) = timeout(SOON, answer.tokens.recv()).await.expect("in time") {
+        produced.push(token.expect("no error").id);
+    }
+    assert_eq!(produced, expected);
 }
