@@ -11,6 +11,7 @@
 
 mod behaviour;
 mod codec;
+mod error;
 mod event_loop;
 pub mod hex;
 pub mod identity;
@@ -23,14 +24,14 @@ mod transport;
 use std::time::Duration;
 
 use libp2p::identity::Keypair;
-use libp2p::request_response::{OutboundFailure, ResponseChannel};
-use libp2p::swarm::DialError;
-use libp2p::{Multiaddr, PeerId, TransportError, noise};
+use libp2p::request_response::ResponseChannel;
+use libp2p::{Multiaddr, PeerId};
 use shard_wire::message::{Request, Response};
-use thiserror::Error;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-pub use transport::Transport;
+pub use error::NetError;
+
+use crate::config::Transport;
 
 /// Commands that wait for the loop; senders wait beyond.
 const COMMANDS: usize = 256;
@@ -90,51 +91,6 @@ impl NetConfig {
             external_addresses: Vec::new(),
         }
     }
-}
-
-/// Why the network could not do it.
-#[derive(Debug, Error)]
-pub enum NetError {
-    /// The cluster's name makes no protocol name.
-    #[error("{name:?} is no protocol name")]
-    Protocol {
-        /// The name.
-        name: String,
-    },
-    /// The key cannot secure connections.
-    #[error("cannot set up encryption: {0}")]
-    Encryption(#[source] noise::Error),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: Multiaddr,
-        /// Why.
-        source: TransportError<std::io::Error>,
-    },
-    /// There is nothing to dial.
-    #[error("no address to dial")]
-    NoAddress,
-    /// No address led to the peer.
-    #[error("cannot connect: {0}")]
-    Dial(#[source] Box<DialError>),
-    /// A request was not answered.
-    #[error("{peer} did not answer: {source}")]
-    Request {
-        /// Who.
-        peer: PeerId,
-        /// Why.
-        source: OutboundFailure,
-    },
-    /// No peer of the DHT took the record or the query.
-    #[error("the DHT refused: {0}")]
-    Dht(String),
-    /// As much is under way as the loop takes.
-    #[error("the network has {0} operations of this kind under way")]
-    Busy(usize),
-    /// The network has shut down.
-    #[error("the network has shut down")]
-    Closed,
 }
 
 /// What happens on the network.

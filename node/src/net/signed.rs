@@ -110,12 +110,14 @@ pub fn open(cluster: &str, key: &ShardKey, bytes: &[u8]) -> Result<Announced, Re
     let theirs = announcement.cluster == cluster
         && announcement.peer_id == peer.to_string()
         && match key {
-            ShardKey::Shard(id) => *id == announcement.shard_id,
-            ShardKey::Replica(id, name) => *id == announcement.shard_id && *name == announcement.peer_id,
+            ShardKey::Shard(id) => *id == announcement.shard.shard_id,
+            ShardKey::Replica(id, name) => {
+                *id == announcement.shard.shard_id && *name == announcement.peer_id
+            }
         };
     if !theirs {
-        let ShardAnnouncement { cluster: named, peer_id, shard_id, .. } = announcement;
-        let what = format!("shard {shard_id} of {named:?} for {peer_id} under {}", key.text(cluster));
+        let ShardAnnouncement { cluster: named, peer_id, shard, .. } = announcement;
+        let what = format!("shard {} of {named:?} for {peer_id} under {}", shard.shard_id, key.text(cluster));
         return Err(RecordError::NotTheirs { peer, what });
     }
     Ok(Announced { peer, sequence: record.sequence, announcement })

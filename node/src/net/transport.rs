@@ -24,6 +24,8 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport as _, dns, noise, quic, tcp, yamux};
 
+use crate::config::Transport;
+
 /// A loopback QUIC handshake takes 50 ms, one over 100 ms of distance 250 ms: by then TCP is worth a try.
 const HEAD_START: Duration = Duration::from_millis(300);
 /// From the first byte until a connection carries streams.
@@ -31,30 +33,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A QUIC peer that says nothing for so long is gone.
 const QUIC_IDLE: Duration = Duration::from_secs(3);
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(1);
-
-/// Which transports a node dials and listens with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Transport {
-    /// QUIC first, TCP where that fails.
-    #[default]
-    Dual,
-    /// TCP alone.
-    Tcp,
-    /// QUIC alone.
-    Quic,
-}
-
-impl Transport {
-    /// Whether TCP is on.
-    pub fn tcp(self) -> bool {
-        self != Self::Quic
-    }
-
-    /// Whether QUIC is on.
-    pub fn quic(self) -> bool {
-        self != Self::Tcp
-    }
-}
 
 type Connection = (PeerId, StreamMuxerBox);
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
-use shard_node::net::{self, DhtMode, Inbound, NetConfig, Network, Transport};
+use shard_node::config::Transport;
+use shard_node::net::{self, DhtMode, Inbound, NetConfig, Network};
 use tokio::sync::mpsc;
 
 /// The cluster of all tests.
@@ -43,10 +44,10 @@ impl Peer {
         config.transport = transport;
         change(&mut config);
         let (network, requests) = net::spawn(config).unwrap();
-        if transport.tcp() {
+        if transport != Transport::Quic {
             deadline(network.listen(multiaddr("/ip4/127.0.0.1/tcp/0"))).await.unwrap();
         }
-        if transport.quic() {
+        if transport != Transport::Tcp {
             deadline(network.listen(multiaddr("/ip4/127.0.0.1/udp/0/quic-v1"))).await.unwrap();
         }
         Self { network, keypair, requests: Some(requests) }

@@ -62,7 +62,7 @@ pub enum ReplicaState {
     Left,
 }
 
-/// One shard on one node.
+/// One shard on one node. In JSON one flat object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardAnnouncement {
     /// The cluster.
@@ -71,6 +71,19 @@ pub struct ShardAnnouncement {
     pub peer_id: String,
     /// Start of its process, milliseconds since the Unix epoch.
     pub incarnation: u64,
+    /// Multiaddresses that it listens on.
+    pub listen_addresses: Vec<String>,
+    /// Multiaddresses that it was told it is reached at.
+    #[serde(default)]
+    pub external_addresses: Vec<String>,
+    /// What it serves.
+    #[serde(flatten)]
+    pub shard: ShardInfo,
+}
+
+/// The shard, and how far the node is with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardInfo {
     /// How far it is.
     pub state: ReplicaState,
     /// The shard.
@@ -87,13 +100,15 @@ pub struct ShardAnnouncement {
     pub model_name: String,
     /// Hex SHA-256 of the model; empty while the node does not know.
     pub model_sha256: String,
-    /// Multiaddresses that it listens on.
-    pub listen_addresses: Vec<String>,
-    /// Multiaddresses that it was told it is reached at.
-    #[serde(default)]
-    pub external_addresses: Vec<String>,
     /// What it can do.
     pub capabilities: Capabilities,
+}
+
+impl ShardInfo {
+    /// It takes sessions.
+    pub fn serves(&self) -> bool {
+        self.state == ReplicaState::Ready && self.capabilities.shard_loaded
+    }
 }
 
 /// What a node can do.
@@ -155,7 +170,7 @@ impl ShardAnnouncement {
     /// # Errors
     /// The first one that does not hold.
     pub fn check(&self) -> Result<(), AnnouncementError> {
-        let Self { shard_id, total_shards, total_layers, layers, .. } = *self;
+        let ShardInfo { shard_id, total_shards, total_layers, layers, ref capabilities, .. } = self.shard;
         let known = total_shards > 0;
         if shard_id >= MAX_SHARDS || total_shards > MAX_SHARDS || (known && shard_id >= total_shards) {
             return Err(AnnouncementError::ShardOutOfRange { shard_id, total_shards });
@@ -164,7 +179,7 @@ impl ShardAnnouncement {
         if total_layers > MAX_LAYERS
             || layers.end > total_layers
             || layers.start > layers.end
-            || (empty && (known || self.capabilities.shard_loaded))
+            || (empty && (known || capabilities.shard_loaded))
         {
             return Err(AnnouncementError::LayersOutOfRange { layers, total_layers });
         }
@@ -178,9 +193,9 @@ impl ShardAnnouncement {
         let names = [
             ("cluster", &self.cluster),
             ("peer_id", &self.peer_id),
-            ("plan", &self.plan),
-            ("model_name", &self.model_name),
-            ("model_sha256", &self.model_sha256),
+            ("plan", &self.shard.plan),
+            ("model_name", &self.shard.model_name),
+            ("model_sha256", &self.shard.model_sha256),
         ];
         for (field, text) in names.into_iter().chain(addresses) {
             if text.len() > MAX_TEXT_BYTES {
@@ -200,17 +215,19 @@ mod tests {
             cluster: "llama-cluster".into(),
             peer_id: "12D3KooWLc2gCgHfwhTLciZDnD6TfJ6e8UtwrVyRpvKtPQwtL8wa".into(),
             incarnation: 1,
-            state: ReplicaState::Ready,
-            shard_id: 1,
-            total_shards: 4,
-            total_layers: 8,
-            layers: LayerRange { start: 2, end: 4 },
-            plan: "abcdef0123456789".into(),
-            model_name: "tiny-tales".into(),
-            model_sha256: "00".repeat(32),
             listen_addresses: vec!["/ip4/127.0.0.1/tcp/51820".into(); MAX_ADDRESSES],
             external_addresses: vec![],
-            capabilities: Capabilities { shard_loaded: true, ..Capabilities::default() },
+            shard: ShardInfo {
+                state: ReplicaState::Ready,
+                shard_id: 1,
+                total_shards: 4,
+                total_layers: 8,
+                layers: LayerRange { start: 2, end: 4 },
+                plan: "abcdef0123456789".into(),
+                model_name: "tiny-tales".into(),
+                model_sha256: "00".repeat(32),
+                capabilities: Capabilities { shard_loaded: true, ..Capabilities::default() },
+            },
         }
     }
 
@@ -218,15 +235,17 @@ mod tests {
     fn bounds_are_checked() {
         type Change = fn(&mut ShardAnnouncement);
         let wrong: [(&str, Change); 9] = [
-            ("id", |a| a.shard_id = 4),
-            ("count", |a| a.total_shards = 257),
-            ("empty", |a| a.layers.end = 2),
-            ("reversed", |a| a.layers = LayerRange { start: 4, end: 2 }),
-            ("beyond", |a| a.layers.end = 9),
-            ("layers", |a| a.total_layers = u32::MAX),
+            ("id", |a| a.shard.shard_id = 4),
+            ("count", |a| a.shard.total_shards = 257),
+            ("empty", |a| a.shard.layers.end = 2),
+            ("reversed", |a| a.shard.layers = LayerRange { start: 4, end: 2 }),
+            ("beyond", |a| a.shard.layers.end = 9),
+            ("layers", |a| a.shard.total_layers = u32::MAX),
             ("addresses", |a| a.listen_addresses.push(String::new())),
             ("address", |a| a.listen_addresses[0] = "x".repeat(257)),
-            ("loaded without layers", |a| (a.total_shards, a.layers) = (0, LayerRange::default())),
+            ("loaded without layers", |a| {
+                (a.shard.total_shards, a.shard.layers) = (0, LayerRange::default());
+            }),
         ];
         assert_eq!(announcement().check(), Ok(()));
         for (what, change) in wrong {
@@ -238,14 +257,23 @@ mod tests {
 
     #[test]
     fn a_node_without_a_manifest_can_announce_itself() {
-        let joining = ShardAnnouncement {
-            state: ReplicaState::Joining,
-            total_shards: 0,
-            total_layers: 0,
-            layers: LayerRange::default(),
-            capabilities: Capabilities::default(),
-            ..announcement()
-        };
+        let mut joining = announcement();
+        joining.shard.state = ReplicaState::Joining;
+        joining.shard.total_shards = 0;
+        joining.shard.total_layers = 0;
+        joining.shard.layers = LayerRange::default();
+        joining.shard.capabilities = Capabilities::default();
         assert_eq!(joining.check(), Ok(()));
+    }
+
+    #[test]
+    fn an_announcement_is_one_flat_object() {
+        let value = serde_json::to_value(announcement()).unwrap();
+        assert_eq!(
+            (&value["incarnation"], &value["shard_id"], &value["state"]),
+            (&1.into(), &1.into(), &"ready".into())
+        );
+        assert_eq!(value["layers"], serde_json::json!({"start": 2, "end": 4}));
+        assert_eq!(serde_json::from_value::<ShardAnnouncement>(value).unwrap(), announcement());
     }
 }

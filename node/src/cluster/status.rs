@@ -1,0 +1,108 @@
+//! The object of `GET /api/v1/pipeline`, from a view and what the gateway alone knows.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use libp2p::PeerId;
+use shard_wire::layers::LayerRange;
+use shard_wire::pipeline::{
+    Download, ManifestSummary, Origin, PipelineStatus, Probe, ReplicaStatus, ShardStatus,
+};
+
+use super::view::{ClusterView, Replica};
+
+/// What the gateway knows beside the view.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The cluster.
+    pub cluster: String,
+    /// A token went through the plan since the view last changed.
+    pub proved: bool,
+    /// Every file of the manifest has a complete seeder.
+    pub seeded: bool,
+    /// How far the origin is.
+    pub origin: Origin,
+    /// The last probe.
+    pub probe: Probe,
+    /// Size of the model, and what its manifest says.
+    pub manifest: Option<(u64, ManifestSummary)>,
+    /// Sessions of this gateway at each peer.
+    pub active: HashMap<PeerId, u32>,
+    /// Last round trip to each peer.
+    pub latency: HashMap<PeerId, Duration>,
+}
+
+impl ClusterView {
+    /// The pipeline as this view and these facts say; the revision is the caller's.
+    pub fn pipeline(&self, facts: &Facts) -> PipelineStatus {
+        let plan = self.plan.as_ref();
+        let complete = self.complete() && facts.proved;
+        let shards: Vec<ShardStatus> =
+            plan.map_or(0..0, |plan| 0..plan.shards.len()).map(|id| self.shard(id, facts)).collect();
+        PipelineStatus {
+            revision: String::new(),
+            cluster: facts.cluster.clone(),
+            model: plan.map(|plan| plan.model_name.clone()).unwrap_or_default(),
+            model_sha256: plan.map(|plan| plan.model_sha256.clone()).unwrap_or_default(),
+            model_bytes: facts.manifest.as_ref().map_or(0, |(bytes, _)| *bytes),
+            plan: plan.map(|plan| plan.name.clone()).unwrap_or_default(),
+            total_layers: plan.map_or(0, |plan| plan.total_layers),
+            expected_shards: u32::try_from(shards.len()).unwrap_or(u32::MAX),
+            discovered_shards: u32::try_from(self.discovered(shards.len())).unwrap_or(u32::MAX),
+            pipeline_complete: complete,
+            missing_layers: plan.map(|plan| plan.missing.clone()).unwrap_or_default(),
+            swarm_ready: complete && facts.seeded,
+            reason: match self.reason() {
+                reason if reason.is_empty() && !complete => {
+                    "no token has gone through since the last change".to_owned()
+                }
+                reason => reason,
+            },
+            origin: facts.origin.clone(),
+            probe: facts.probe.clone(),
+            manifest: facts.manifest.as_ref().map(|(_, manifest)| manifest.clone()),
+            shards,
+        }
+    }
+
+    /// One shard, with its replicas of every plan: one of another plan is why this one may be short of replicas.
+    fn shard(&self, id: usize, facts: &Facts) -> ShardStatus {
+        let view = self.plan.as_ref().and_then(|plan| plan.shards.get(id));
+        let replicas = self.replicas.iter().filter(|replica| replica.shard.shard_id as usize == id);
+        ShardStatus {
+            shard_id: u32::try_from(id).unwrap_or(u32::MAX),
+            layers: view
+                .and_then(|view| view.layers)
+                .or_else(|| manifest_layers(facts, id))
+                .unwrap_or_default(),
+            online: view.is_some_and(|view| !view.serving.is_empty()),
+            replicas: replicas.map(|replica| status(replica, facts)).collect(),
+        }
+    }
+
+    fn discovered(&self, shards: usize) -> usize {
+        let online = |id: &usize| {
+            self.replicas.iter().any(|replica| replica.connected && replica.shard.shard_id as usize == *id)
+        };
+        (0..shards).filter(online).count()
+    }
+}
+
+fn manifest_layers(facts: &Facts, id: usize) -> Option<LayerRange> {
+    let (_, manifest) = facts.manifest.as_ref()?;
+    manifest.shards.get(id).map(|shard| LayerRange { start: shard.start, end: shard.end })
+}
+
+fn status(replica: &Replica, facts: &Facts) -> ReplicaStatus {
+    let loaded = replica.shard.capabilities.shard_loaded;
+    ReplicaStatus {
+        peer_id: replica.peer.to_string(),
+        incarnation: replica.incarnation,
+        plan: replica.shard.plan.clone(),
+        addresses: replica.addresses.iter().map(ToString::to_string).collect(),
+        loaded,
+        download: Download { percent: if loaded { 100.0 } else { 0.0 }, ..Download::default() },
+        active_requests: facts.active.get(&replica.peer).copied().unwrap_or(0),
+        latency_ms: facts.latency.get(&replica.peer).map_or(0.0, |rtt| rtt.as_secs_f32() * 1000.0),
+    }
+}

@@ -1,0 +1,203 @@
+//! One moment of a cluster, by plans.
+
+use std::collections::BTreeMap;
+
+use libp2p::{Multiaddr, PeerId};
+use shard_wire::announce::{ReplicaState, ShardInfo};
+use shard_wire::layers::LayerRange;
+
+/// One shard on one node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replica {
+    /// The node.
+    pub peer: PeerId,
+    /// Start of its process, milliseconds since the Unix epoch.
+    pub incarnation: u64,
+    /// Where it says it is.
+    pub addresses: Vec<Multiaddr>,
+    /// It is connected.
+    pub connected: bool,
+    /// What it serves.
+    pub shard: ShardInfo,
+}
+
+impl Replica {
+    /// It is connected and takes sessions.
+    pub fn serves(&self) -> bool {
+        self.connected && self.shard.serves()
+    }
+}
+
+/// One moment of a cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClusterView {
+    /// Every replica that has not left, in the order of shards and peers.
+    pub replicas: Vec<Replica>,
+    /// The plan with the fewest layers missing; `None` until an announcement names one.
+    pub plan: Option<PlanView>,
+}
+
+/// How far a plan is covered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanView {
+    /// Its short name.
+    pub name: String,
+    /// Name of the model.
+    pub model_name: String,
+    /// Hex SHA-256 of the model.
+    pub model_sha256: String,
+    /// Layers of the model.
+    pub total_layers: u32,
+    /// One entry for each shard, in order.
+    pub shards: Vec<ShardView>,
+    /// Layers that nobody serves now.
+    pub missing: Vec<LayerRange>,
+}
+
+/// One shard of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardView {
+    /// Its layers, as most of its replicas say; `None` while there is no replica.
+    pub layers: Option<LayerRange>,
+    /// Replicas that are connected and take sessions.
+    pub serving: Vec<PeerId>,
+    /// How far the best of its replicas is that does not serve, and whether that one is connected.
+    pub behind: Option<(ReplicaState, bool)>,
+}
+
+/// What all replicas of one plan agree on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Plan {
+    name: String,
+    model_name: String,
+    model_sha256: String,
+    total_layers: u32,
+    total_shards: u32,
+}
+
+impl Plan {
+    fn of(shard: &ShardInfo) -> Option<Self> {
+        (shard.total_shards > 0).then(|| Self {
+            name: shard.plan.clone(),
+            model_name: shard.model_name.clone(),
+            model_sha256: shard.model_sha256.clone(),
+            total_layers: shard.total_layers,
+            total_shards: shard.total_shards,
+        })
+    }
+}
+
+impl ClusterView {
+    pub(super) fn new(mut replicas: Vec<Replica>) -> Self {
+        replicas.sort_by_key(|replica| (replica.shard.shard_id, replica.peer));
+        let mut plans: BTreeMap<Plan, Vec<&Replica>> = BTreeMap::new();
+        for replica in &replicas {
+            if let Some(plan) = Plan::of(&replica.shard) {
+                plans.entry(plan).or_default().push(replica);
+            }
+        }
+        let views =
+            plans.into_iter().map(|(plan, replicas)| (replicas.len(), PlanView::new(plan, &replicas)));
+        let nearest = views.min_by_key(|(replicas, plan)| {
+            let missing: u32 = plan.missing.iter().map(|range| range.end - range.start).sum();
+            (missing, std::cmp::Reverse(*replicas))
+        });
+        Self { plan: nearest.map(|(_, plan)| plan), replicas }
+    }
+
+    /// One plan is fully covered.
+    pub fn complete(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.missing.is_empty())
+    }
+
+    /// Replicas that are connected and take sessions, of all plans.
+    pub fn serving(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.iter().filter(|replica| replica.serves())
+    }
+
+    /// What is missing and why, shard by shard; empty when nothing is.
+    pub fn reason(&self) -> String {
+        let Some(plan) = &self.plan else { return "no shard has announced itself".to_owned() };
+        let missing = plan.shards.iter().enumerate().filter(|(_, shard)| shard.serving.is_empty());
+        let reasons: Vec<String> =
+            missing.map(|(id, shard)| format!("shard {id} {}", shard.reason())).collect();
+        if reasons.is_empty() && !plan.missing.is_empty() {
+            return format!("the shards of plan {} leave layers out", plan.name);
+        }
+        reasons.join("; ")
+    }
+}
+
+impl PlanView {
+    fn new(plan: Plan, replicas: &[&Replica]) -> Self {
+        let shards: Vec<ShardView> = (0..plan.total_shards)
+            .map(|id| {
+                let theirs: Vec<_> =
+                    replicas.iter().filter(|replica| replica.shard.shard_id == id).copied().collect();
+                ShardView::new(&theirs)
+            })
+            .collect();
+        let served = shards.iter().filter(|shard| !shard.serving.is_empty()).filter_map(|shard| shard.layers);
+        Self {
+            missing: gaps(served.collect(), plan.total_layers),
+            name: plan.name,
+            model_name: plan.model_name,
+            model_sha256: plan.model_sha256,
+            total_layers: plan.total_layers,
+            shards,
+        }
+    }
+}
+
+impl ShardView {
+    fn new(replicas: &[&Replica]) -> Self {
+        let mut votes: BTreeMap<LayerRange, usize> = BTreeMap::new();
+        for replica in replicas {
+            *votes.entry(replica.shard.layers).or_default() += 1;
+        }
+        let layers = votes.into_iter().max_by_key(|(_, count)| *count).map(|(layers, _)| layers);
+        let agreeing = || replicas.iter().filter(|replica| Some(replica.shard.layers) == layers);
+        Self {
+            layers,
+            serving: agreeing().filter(|replica| replica.serves()).map(|replica| replica.peer).collect(),
+            behind: agreeing()
+                .filter(|replica| !replica.serves())
+                .max_by_key(|replica| (replica.connected, replica.shard.state as u8))
+                .map(|replica| (replica.shard.state, replica.connected)),
+        }
+    }
+
+    fn reason(&self) -> String {
+        let layers = self
+            .layers
+            .map(|layers| format!("(layers {}-{}) ", layers.start, layers.end))
+            .unwrap_or_default();
+        let why = match self.behind {
+            None => "has no replica",
+            Some((_, false)) => "is offline",
+            Some((ReplicaState::Joining, true)) => "has joined and has no weights yet",
+            Some((ReplicaState::Downloading, true)) => "is downloading",
+            Some((ReplicaState::Loading, true)) => "is loading",
+            Some((ReplicaState::Ready, true)) => "is not loaded",
+            Some((ReplicaState::Leaving | ReplicaState::Left, true)) => "is leaving",
+        };
+        format!("{layers}{why}")
+    }
+}
+
+/// What of `0..total` the ranges leave out.
+fn gaps(mut ranges: Vec<LayerRange>, total: u32) -> Vec<LayerRange> {
+    ranges.sort();
+    let mut missing = Vec::new();
+    let mut covered = 0;
+    for range in ranges {
+        if range.start > covered {
+            missing.push(LayerRange { start: covered, end: range.start });
+        }
+        covered = covered.max(range.end);
+    }
+    if covered < total {
+        missing.push(LayerRange { start: covered, end: total });
+    }
+    missing
+}

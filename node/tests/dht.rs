@@ -1,0 +1,298 @@
+//! Joining, announcing and discovering through a bootstrap, over real sockets.
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{CLUSTER, Peer, deadline, multiaddr};
+use libp2p::identity::Keypair;
+use libp2p::{Multiaddr, PeerId};
+use shard_node::clock::now_ms;
+use shard_node::cluster::ClusterView;
+use shard_node::config::Transport;
+use shard_node::joiner::{Entry, JoinReport, Joiner, JoinerConfig};
+use shard_node::net::{DhtMode, NetError, NetEvent, hex, signed};
+use shard_node::watch::WatchConfig;
+use shard_wire::announce::{Capabilities, ReplicaState, ShardAnnouncement, ShardInfo, SignedRecord};
+use shard_wire::keys::ShardKey;
+use shard_wire::layers::LayerRange;
+use tokio::sync::{mpsc, watch};
+
+/// Shard `id` of three over six layers.
+fn shard(id: u32, state: ReplicaState) -> ShardInfo {
+    ShardInfo {
+        state,
+        shard_id: id,
+        total_shards: 3,
+        total_layers: 6,
+        layers: LayerRange { start: 2 * id, end: 2 * id + 2 },
+        plan: "0123456789abcdef".into(),
+        model_name: "tiny-tales".into(),
+        model_sha256: "00".repeat(32),
+        capabilities: Capabilities { shard_loaded: state == ReplicaState::Ready, ..Capabilities::default() },
+    }
+}
+
+/// A node that joins through a bootstrap, and what it reports.
+struct Member {
+    peer: Peer,
+    joiner: Joiner,
+    shards: watch::Sender<Vec<ShardInfo>>,
+    reports: mpsc::Receiver<JoinReport>,
+}
+
+impl Member {
+    fn join(peer: Peer, bootstrap: &[Multiaddr], shards: Option<Vec<ShardInfo>>) -> Self {
+        let announces = shards.is_some();
+        let (sender, receiver) = watch::channel(shards.unwrap_or_default());
+        let (reports, receive) = mpsc::channel(1024);
+        let config = JoinerConfig {
+            cluster: CLUSTER.into(),
+            keypair: peer.keypair.clone(),
+            incarnation: now_ms(),
+            entries: vec![Entry { peer: None, addresses: bootstrap.to_vec() }],
+            shards: announces.then_some(receiver),
+            refresh_interval: Duration::from_secs(300),
+        };
+        let joiner = Joiner::spawn(peer.network.clone(), config, move |report| {
+            reports.try_send(report).expect("the test reads its reports");
+        });
+        Self { peer, joiner, shards: sender, reports: receive }
+    }
+
+    async fn node(transport: Transport, bootstrap: &[Multiaddr], shards: Vec<ShardInfo>) -> Self {
+        Self::join(Peer::start(DhtMode::Server, transport).await, bootstrap, Some(shards))
+    }
+
+    /// A gateway: it announces nothing and is told nothing but the bootstrap.
+    async fn gateway(transport: Transport, bootstrap: &[Multiaddr]) -> (Self, Shown) {
+        let gateway = Self::join(Peer::start(DhtMode::Client, transport).await, bootstrap, None);
+        let config = WatchConfig { cluster: CLUSTER.into(), forget_after: Duration::from_secs(900) };
+        let view = shard_node::watch::spawn(gateway.peer.network.clone(), config);
+        (gateway, Shown(view))
+    }
+
+    async fn reported(&mut self, wanted: impl Fn(&JoinReport) -> bool) -> JoinReport {
+        loop {
+            let report = deadline(self.reports.recv()).await.unwrap();
+            if wanted(&report) {
+                return report;
+            }
+        }
+    }
+
+    async fn announced(&mut self) {
+        self.reported(|report| matches!(report, JoinReport::Announced { .. })).await;
+    }
+}
+
+/// What a gateway shows.
+struct Shown(watch::Receiver<Arc<ClusterView>>);
+
+impl Shown {
+    async fn until(&mut self, wanted: impl Fn(&ClusterView) -> bool) -> Arc<ClusterView> {
+        let last = self.0.clone();
+        match tokio::time::timeout(Duration::from_secs(20), self.0.wait_for(|view| wanted(view))).await {
+            Ok(view) => view.unwrap().clone(),
+            Err(_) => panic!("not within 20 s: {:#?}", last.borrow()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_finds_every_shard_through_the_bootstrap_alone() {
+    for transport in [Transport::Tcp, Transport::Quic, Transport::Dual] {
+        let bootstrap = Peer::start(DhtMode::Server, transport).await;
+        let entry = bootstrap.addresses().await;
+        let (_gateway, mut shown) = Member::gateway(transport, &entry).await;
+        let mut nodes = Vec::new();
+        for id in 0..3 {
+            nodes.push(Member::node(transport, &entry, vec![shard(id, ReplicaState::Ready)]).await);
+        }
+        let view = shown.until(ClusterView::complete).await;
+        let found: HashMap<u32, PeerId> =
+            view.serving().map(|replica| (replica.shard.shard_id, replica.peer)).collect();
+        for (id, node) in (0..).zip(&nodes) {
+            assert_eq!(found[&id], node.peer.network.local_peer(), "{transport:?}");
+        }
+
+        // One dies without a word: gone from the view within seconds. Its successor completes it again.
+        let dead = nodes.remove(1);
+        let began = Instant::now();
+        dead.peer.network.shutdown().await;
+        let view = shown.until(|view| !view.complete()).await;
+        assert!(began.elapsed() < Duration::from_secs(5), "offline after {:?}", began.elapsed());
+        assert_eq!(view.reason(), "shard 1 (layers 2-4) is offline");
+        nodes.push(Member::node(transport, &entry, vec![shard(1, ReplicaState::Ready)]).await);
+        shown.until(ClusterView::complete).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_of_a_join_is_the_seeds() {
+    let bootstrap = Peer::start(DhtMode::Server, Transport::Tcp).await;
+    let mut node =
+        Member::node(Transport::Tcp, &bootstrap.addresses().await, vec![shard(0, ReplicaState::Ready)]).await;
+    let mut order = Vec::new();
+    while order.last() != Some(&"announced") {
+        order.push(match deadline(node.reports.recv()).await.unwrap() {
+            JoinReport::Connecting { .. } => "connecting",
+            JoinReport::Connected { peer, .. } => {
+                assert_eq!(peer, bootstrap.network.local_peer());
+                "connected"
+            }
+            JoinReport::DhtStarted { .. } => "dht started",
+            JoinReport::RoutingUpdated { .. } => "routing updated",
+            JoinReport::Announced { shard: announced } => {
+                assert_eq!(announced, shard(0, ReplicaState::Ready));
+                "announced"
+            }
+            JoinReport::DhtBootstrapped => continue,
+            unexpected => panic!("{unexpected:?}"),
+        });
+    }
+    assert_eq!(order, ["connecting", "connected", "dht started", "routing updated", "announced"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn states_and_leaving_are_seen() {
+    let bootstrap = Peer::start(DhtMode::Server, Transport::Tcp).await;
+    let entry = bootstrap.addresses().await;
+    let (_gateway, mut shown) = Member::gateway(Transport::Tcp, &entry).await;
+    let node = Member::node(Transport::Tcp, &entry, vec![shard(0, ReplicaState::Loading)]).await;
+    shown.until(|view| view.reason().starts_with("shard 0 (layers 0-2) is loading")).await;
+
+    // A second shard on the same node, and the first is loaded.
+    node.shards.send_replace(vec![shard(0, ReplicaState::Ready), shard(1, ReplicaState::Ready)]);
+    shown.until(|view| view.reason() == "shard 2 has no replica").await;
+
+    // It moves from one shard to another: the one that it left is missing.
+    node.shards.send_replace(vec![shard(1, ReplicaState::Ready), shard(2, ReplicaState::Ready)]);
+    shown.until(|view| view.reason() == "shard 0 has no replica").await;
+
+    // It leaves: nobody waits for it.
+    node.joiner.leave().await;
+    shown.until(|view| view.replicas.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_replica_of_a_shard_is_found() {
+    let bootstrap = Peer::start(DhtMode::Server, Transport::Tcp).await;
+    let entry = bootstrap.addresses().await;
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        let mut node = Member::node(Transport::Tcp, &entry, vec![shard(0, ReplicaState::Ready)]).await;
+        node.announced().await;
+        nodes.push(node);
+    }
+    let (_gateway, mut shown) = Member::gateway(Transport::Tcp, &entry).await;
+    shown.until(|view| view.serving().count() == 3).await;
+}
+
+/// Nobody is there: the node says so and tries again; when the bootstrap comes, it joins and announces itself. When
+/// the bootstrap comes back as a new process that knows nothing, it is told again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_bootstrap_is_dialled_until_it_comes() {
+    let keypair = Keypair::generate_ed25519();
+    // A port that is free for now.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = multiaddr(&format!("/ip4/127.0.0.1/tcp/{port}"));
+    let entry = [address.clone()];
+    let mut node = Member::node(Transport::Tcp, &entry, vec![shard(0, ReplicaState::Ready)]).await;
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let JoinReport::Unreachable { addresses, retry_in, .. } =
+            node.reported(|report| matches!(report, JoinReport::Unreachable { .. })).await
+        else {
+            unreachable!()
+        };
+        assert_eq!(addresses, entry);
+        waits.push(retry_in);
+    }
+    assert!(waits[0] < waits[1] && waits[1] < waits[2], "{waits:?}");
+
+    for _ in 0..2 {
+        let bootstrap =
+            Peer::with(DhtMode::Server, Transport::Tcp, |config| config.keypair = keypair.clone()).await;
+        deadline(bootstrap.network.listen(address.clone())).await.unwrap();
+        node.announced().await;
+        let (_gateway, mut shown) = Member::gateway(Transport::Tcp, &entry).await;
+        shown.until(|view| view.serving().count() == 1).await;
+        bootstrap.network.shutdown().await;
+        node.reported(|report| matches!(report, JoinReport::Lost { .. })).await;
+    }
+}
+
+fn announcement(peer: PeerId, cluster: &str, id: u32) -> ShardAnnouncement {
+    ShardAnnouncement {
+        cluster: cluster.into(),
+        peer_id: peer.to_string(),
+        incarnation: 1,
+        listen_addresses: vec![],
+        external_addresses: vec![],
+        shard: shard(id, ReplicaState::Ready),
+    }
+}
+
+/// What a bootstrap stores, and what it sends back to who may not say it.
+#[tokio::test]
+async fn nobody_announces_for_another() {
+    let bootstrap = Peer::start(DhtMode::Server, Transport::Tcp).await;
+    let liar = Peer::start(DhtMode::Server, Transport::Tcp).await;
+    let (me, other) = (liar.network.local_peer(), Keypair::generate_ed25519());
+    let at = deadline(liar.network.dial(None, bootstrap.addresses().await)).await.unwrap();
+    let mine = |key: ShardKey| key.text(CLUSTER);
+    let key = mine(ShardKey::Replica(1, me.to_string()));
+    let seal = |sequence, announcement: &ShardAnnouncement| {
+        signed::seal(&liar.keypair, sequence, announcement).unwrap()
+    };
+    let good = seal(7, &announcement(me, CLUSTER, 1));
+
+    let mut forged: SignedRecord = serde_json::from_slice(&good).unwrap();
+    forged.sequence += 1;
+    let mut renamed: SignedRecord = serde_json::from_slice(&good).unwrap();
+    renamed.public_key = hex::encode(&other.public().encode_protobuf());
+    let bytes = |record: &SignedRecord| serde_json::to_vec(record).unwrap();
+    let refused: Vec<(&str, String, Vec<u8>)> = vec![
+        (
+            "another peer's key",
+            mine(ShardKey::Replica(1, other.public().to_peer_id().to_string())),
+            good.clone(),
+        ),
+        ("another shard's key", mine(ShardKey::Shard(2)), good.clone()),
+        ("a key of no kind", "anything".into(), good.clone()),
+        ("another cluster's record", key.clone(), seal(7, &announcement(me, "other", 1))),
+        ("another peer's name", key.clone(), seal(7, &announcement(other.public().to_peer_id(), CLUSTER, 1))),
+        ("a changed sequence", key.clone(), bytes(&forged)),
+        ("another's public key", key.clone(), bytes(&renamed)),
+        ("no JSON", key.clone(), b"\xff".to_vec()),
+        ("too large", key.clone(), vec![b' '; 9000]),
+    ];
+    // At once: our side takes ten seconds to give up on each.
+    let network = &liar.network;
+    let puts = refused.into_iter().map(|(what, key, value)| async move {
+        (what, deadline(network.put_record_to(at, key, value)).await)
+    });
+    for (what, result) in futures::future::join_all(puts).await {
+        assert!(matches!(result, Err(NetError::Dht(_))), "{what}: {result:?}");
+    }
+    deadline(liar.network.put_record_to(at, key.clone(), good)).await.unwrap();
+    // What was said before is not said again.
+    let older =
+        deadline(liar.network.put_record_to(at, key.clone(), seal(6, &announcement(me, CLUSTER, 1)))).await;
+    assert!(matches!(older, Err(NetError::Dht(_))));
+    deadline(liar.network.put_record_to(at, key.clone(), seal(8, &announcement(me, CLUSTER, 1))))
+        .await
+        .unwrap();
+
+    // And it is read back, by a peer that had it from nobody else.
+    let reader = Peer::start(DhtMode::Client, Transport::Tcp).await;
+    let mut events = reader.network.events();
+    let at = deadline(reader.network.dial(None, bootstrap.addresses().await)).await.unwrap();
+    while deadline(events.recv()).await.unwrap() != (NetEvent::RoutingUpdated { peer: at }) {}
+    let value = deadline(deadline(reader.network.get_records(key)).await.recv()).await.unwrap();
+    let read = signed::open(CLUSTER, &ShardKey::Replica(1, me.to_string()), &value).unwrap();
+    assert_eq!((read.peer, read.sequence, read.announcement), (me, 8, announcement(me, CLUSTER, 1)));
+}
