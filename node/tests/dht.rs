@@ -1,5 +1,12 @@
 //! Joining, announcing and discovering through a bootstrap, over real sockets.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests, outside a test function"
+)]
+
 mod common;
 
 use std::collections::HashMap;

@@ -31,7 +31,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use error::NetError;
 
-use crate::config::Transport;
+pub use crate::config::Transport;
 
 /// Commands that wait for the loop; senders wait beyond.
 const COMMANDS: usize = 256;
