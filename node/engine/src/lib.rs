@@ -3,6 +3,7 @@
 mod batch;
 pub mod bench;
 mod block;
+pub mod chat;
 pub mod config;
 pub mod gguf;
 pub mod layout;

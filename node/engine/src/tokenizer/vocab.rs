@@ -130,6 +130,7 @@ impl Vocab {
         };
         let find = |name: &str| texts.iter().position(|text| *text == name).map(|id| id as u32);
         let default = |id: u32| (alphabet == Alphabet::SentencePiece).then_some(id);
+        let unknown = id("unknown", default(0).filter(|_| kinds.first() == Some(&2)))?;
 
         let bos = id("bos", default(1))?;
         let eos = id("eos", default(2))?;
@@ -150,7 +151,7 @@ impl Vocab {
             bos,
             eos,
             eot,
-            unknown: id("unknown", default(0))?,
+            unknown,
             end_of_generation,
         })
     }
