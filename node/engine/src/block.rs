@@ -90,16 +90,20 @@ impl Block {
     }
 
     /// Sends the rows of `scratch.x` through the layer. `caches` are this layer's, one for each of `spans`.
+    ///
+    /// With `keep`, a flag for each of `spans`, only the last rows of the spans it names go on and stay in `x`: of the
+    /// model's last layer, other rows leave nothing but keys and values.
     pub(crate) fn forward(
         &self,
         pool: &Pool,
         dims: &Dims,
         spans: &[Span],
+        keep: Option<&[bool]>,
         caches: &mut [&mut KvCache],
         scratch: &mut Scratch,
     ) -> Result<(), MatmulError> {
-        self.attention(pool, dims, spans, caches, scratch)?;
-        self.feed_forward(pool, dims, scratch)
+        self.attention(pool, dims, spans, keep, caches, scratch)?;
+        if scratch.x.is_empty() { Ok(()) } else { self.feed_forward(pool, dims, scratch) }
     }
 
     fn attention(
@@ -107,6 +111,7 @@ impl Block {
         pool: &Pool,
         dims: &Dims,
         spans: &[Span],
+        keep: Option<&[bool]>,
         caches: &mut [&mut KvCache],
         scratch: &mut Scratch,
     ) -> Result<(), MatmulError> {
@@ -130,11 +135,23 @@ impl Block {
                 cache.write(position, key, value);
             }
         }
-        let sequence = |(span, cache)| {
-            let (span, cache): (&Span, &&mut KvCache) = (span, cache);
-            Sequence { cache, start: span.position, rows: span.rows }
+        let cached = spans.iter().zip(caches.iter().map(|cache| &**cache));
+        let sequences: Vec<Sequence<'_>> = match keep {
+            None => cached
+                .map(|(span, cache)| Sequence { cache, start: span.position, rows: span.rows })
+                .collect(),
+            Some(keep) => {
+                keep_last_rows(x, dims.width, spans, keep);
+                keep_last_rows(wide, qkv_width, spans, keep);
+                let kept = cached.zip(keep).filter(|(_, keep)| **keep).map(|(cached, _)| cached);
+                kept.map(|(span, cache)| Sequence { cache, start: span.position + span.rows - 1, rows: 1 })
+                    .collect()
+            }
         };
-        let sequences: Vec<Sequence<'_>> = spans.iter().zip(caches.iter()).map(sequence).collect();
+        let rows = x.len() / dims.width;
+        if rows == 0 {
+            return Ok(());
+        }
         attend(pool, dims.heads, &sequences, wide, qkv_width, input.reset(rows, q_width));
 
         change.resize(rows * dims.width, 0.0);
@@ -157,6 +174,19 @@ impl Block {
         for_each_row(pool, x, dims.width, |r, row| ops::add(row, &change[r * dims.width..][..dims.width]));
         Ok(())
     }
+}
+
+/// Of `data`, `[rows of all spans, width]`, only the last rows of the spans that `keep` names stay, in order.
+fn keep_last_rows(data: &mut Vec<f32>, width: usize, spans: &[Span], keep: &[bool]) {
+    let (mut end, mut kept) = (0, 0);
+    for (span, keep) in spans.iter().zip(keep) {
+        end += span.rows;
+        if *keep {
+            data.copy_within((end - 1) * width..end * width, kept * width);
+            kept += 1;
+        }
+    }
+    data.truncate(kept * width);
 }
 
 /// The norm of every row of `x` becomes the next product's input.

@@ -5,7 +5,7 @@
 //! forward:  check the batch ─▶ passes of at most 512 rows:
 //!             tokens ─▶ embedding rows ┐
 //!             hidden states ───────────┴▶ layers in order ─▶ hidden states, or
-//!                                                            last rows ─▶ norm ─▶ head ─▶ logits
+//!                                                            wanted rows ─▶ norm ─▶ head ─▶ logits
 //! ```
 
 use std::ops::Range;
@@ -261,12 +261,15 @@ impl ShardModel {
     }
 
     fn run_layers(&mut self, batch: &mut [Rows<'_>], spans: &[Span]) -> Result<(), ForwardError> {
+        let wanted: Vec<bool> = spans.iter().map(|span| gives_logits(span, batch)).collect();
         for (layer, block) in self.blocks.iter().enumerate() {
+            let models_last = self.head.is_some() && layer + 1 == self.blocks.len();
+            let keep = models_last.then_some(wanted.as_slice());
             // The entries of a pass are consecutive.
             let entries = spans.first().map_or(0, |span| span.entry)..;
             let sessions = batch[entries].iter_mut().take(spans.len());
             let mut caches: Vec<&mut KvCache> = sessions.map(|rows| rows.session.cache(layer)).collect();
-            block.forward(&self.pool, &self.dims, spans, &mut caches, &mut self.scratch)?;
+            block.forward(&self.pool, &self.dims, spans, keep, &mut caches, &mut self.scratch)?;
         }
         Ok(())
     }
@@ -277,32 +280,33 @@ impl ShardModel {
         spans: &[Span],
         outputs: &mut [Output],
     ) -> Result<(), ForwardError> {
-        let width = self.dims.width;
-        let mut rows = self.scratch.x.as_slice();
-        let (mut last_rows, mut wanted) = (Vec::new(), Vec::new());
-        for span in spans {
-            let (of_span, rest) = rows.split_at(span.rows * width);
-            rows = rest;
-            match &mut outputs[span.entry] {
-                Output::Hidden(hidden) => hidden.extend_from_slice(of_span),
-                _ if span.last && batch[span.entry].logits => {
-                    last_rows.extend_from_slice(&of_span[of_span.len() - width..]);
-                    wanted.push(span.entry);
+        let Scratch { x, input, .. } = &mut self.scratch;
+        let Some(head) = &self.head else {
+            let mut rows = x.chunks_exact(self.dims.width);
+            for span in spans {
+                if let Output::Hidden(hidden) = &mut outputs[span.entry] {
+                    rows.by_ref().take(span.rows).for_each(|row| hidden.extend_from_slice(row));
                 }
-                _ => {}
             }
+            return Ok(());
+        };
+        if x.is_empty() {
+            return Ok(());
         }
-        let Some(head) = self.head.as_ref().filter(|_| !wanted.is_empty()) else { return Ok(()) };
-        let input = &mut self.scratch.input;
-        normalise(&self.pool, &last_rows, &head.norm, self.dims.eps, input);
+        normalise(&self.pool, x, &head.norm, self.dims.eps, input);
         let vocab = self.config.vocab_size as usize;
-        let mut logits = vec![0.0; wanted.len() * vocab];
+        let mut logits = vec![0.0; x.len() / self.dims.width * vocab];
         matmul(&self.pool, &[head.output.matrix()], input, &mut logits)?;
-        for (entry, logits) in wanted.into_iter().zip(logits.chunks_exact(vocab)) {
-            outputs[entry] = Output::Logits(logits.to_vec());
+        let wanted = spans.iter().filter(|span| gives_logits(span, batch));
+        for (span, logits) in wanted.zip(logits.chunks_exact(vocab)) {
+            outputs[span.entry] = Output::Logits(logits.to_vec());
         }
         Ok(())
     }
+}
+
+fn gives_logits(span: &Span, batch: &[Rows<'_>]) -> bool {
+    span.last && batch[span.entry].logits
 }
 
 fn rope(file: &ModelFile, config: &ModelConfig) -> Result<Frequencies, LoadError> {

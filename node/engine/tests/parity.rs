@@ -45,7 +45,7 @@ fn continue_batch(pipeline: &mut Pipeline, cases: &[Case], chunk: usize) -> Vec<
             let fed = request.position();
             let next = (fed + chunk).min(tokens[i].len());
             if tokens[i].len() < wanted(i) {
-                batch.push((request, &tokens[i][fed..next]));
+                batch.push((request, &tokens[i][fed..next], next == tokens[i].len()));
                 who.push((i, next));
             }
         }

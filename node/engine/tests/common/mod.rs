@@ -67,22 +67,24 @@ impl Pipeline {
         Request { sessions: self.shards.iter().map(|shard| shard.session(256).unwrap()).collect() }
     }
 
-    /// Sends the tokens of several requests through all shards in one batch; logits after the last token of each.
-    pub fn forward(&mut self, batch: &mut [(&mut Request, &[u32])]) -> Vec<Vec<f32>> {
+    /// Sends the tokens of several requests through all shards in one batch; logits after the last token of those that
+    /// want them, nothing for the others.
+    pub fn forward(&mut self, batch: &mut [(&mut Request, &[u32], bool)]) -> Vec<Vec<f32>> {
         let mut hidden: Vec<Vec<f32>> = Vec::new();
         let last = self.shards.len() - 1;
         for (i, shard) in self.shards.iter_mut().enumerate() {
             let mut rows: Vec<Rows> = Vec::new();
-            for (n, (request, tokens)) in batch.iter_mut().enumerate() {
+            for (n, (request, tokens, logits)) in batch.iter_mut().enumerate() {
                 let session = &mut request.sessions[i];
                 let position = session.position();
                 let input = if i == 0 { Input::Tokens(tokens) } else { Input::Hidden(&hidden[n]) };
-                rows.push(Rows { session, position, input, logits: i == last });
+                rows.push(Rows { session, position, input, logits: *logits });
             }
             let outputs = shard.forward(&mut rows).unwrap();
             let values = |output| match output {
                 Output::Hidden(values) if i < last => values,
                 Output::Logits(values) if i == last => values,
+                Output::Nothing if i == last => Vec::new(),
                 other => panic!("shard {i} gave {other:?}"),
             };
             hidden = outputs.into_iter().map(values).collect();
@@ -94,7 +96,7 @@ impl Pipeline {
     pub fn feed(&mut self, request: &mut Request, tokens: &[u32], chunk: usize) -> Vec<f32> {
         let mut logits = Vec::new();
         for some in tokens.chunks(chunk) {
-            logits = self.forward(&mut [(request, some)]).remove(0);
+            logits = self.forward(&mut [(request, some, true)]).remove(0);
         }
         logits
     }
