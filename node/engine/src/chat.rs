@@ -26,6 +26,8 @@ const CHATML: &str = "{%- for message in messages -%}\
     {%- endfor -%}\
     {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}";
 const NAME: &str = "chat";
+/// Of a template, in bytes: the longest known ones have 17 kB.
+const MAX_TEMPLATE: usize = 1 << 20;
 /// Instructions of one rendering: some 100,000 messages, or about a second of a template that does not end.
 const FUEL: u64 = 10_000_000;
 /// Of the rendered text, in bytes: a prompt of two million tokens.
@@ -52,9 +54,12 @@ impl ChatTemplate {
     /// The template of a file (`tokenizer.chat_template`), or ChatML where it has none.
     ///
     /// # Errors
-    /// When it is not a template.
+    /// When it is not a template, or too long for one.
     pub fn from_gguf(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<Self, ChatError> {
         let source = gguf.metadata.get::<&str>("tokenizer.chat_template")?;
+        if let Some(bytes) = source.map(str::len).filter(|&bytes| bytes > MAX_TEMPLATE) {
+            return Err(ChatError::TooLarge { bytes });
+        }
         let name = |id: Option<u32>| {
             let bytes = id.and_then(|id| tokenizer.token_bytes(id)).unwrap_or_default();
             String::from_utf8_lossy(bytes).into_owned()

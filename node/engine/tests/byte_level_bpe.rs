@@ -133,6 +133,10 @@ fn what_is_wrong_is_named() {
         (scores, "the score of token 1 is not a number"),
         (broken(|v| v.types.truncate(9)), "tokenizer.ggml.token_type has 9 entries for 257 tokens"),
         (broken(|v| v.merges[0] = "ab".to_owned()), "merge 0 is \"ab\": it must be two parts"),
+        (
+            header(&vocabulary(&[], &[("x".repeat(1_048_577).leak(), 3)]), "gpt-2"),
+            "the names of the special tokens have 1048577 bytes: more than the limit of 1048576",
+        ),
         (no_such_token, "tokenizer.ggml.eos_token_id is 257, but there are 257 tokens"),
         (
             nothing_to_add,

@@ -156,7 +156,9 @@ fn without_a_template_it_is_chatml() {
 
 #[test]
 fn errors_say_what_and_where() {
+    let long = " ".repeat(1_048_577);
     for (template, message) in [
+        (&*long, "the chat template has 1048577 bytes: more than the limit of 1048576"),
         ("{{ 1 }}\n{% if %}", "cannot compile the chat template: line 2: syntax error"),
         ("{% for m in messages %}", "cannot compile the chat template: line 1: syntax error"),
         ("\n\n{{ nothing.at.all }}", "cannot render the chat template: line 3: undefined value"),

@@ -10,6 +10,12 @@ pub enum ChatError {
     /// The template's metadata is of another type.
     #[error("cannot read the chat template: {0}")]
     Metadata(#[from] GgufError),
+    /// The file's template is longer than any.
+    #[error("the chat template has {bytes} bytes: more than the limit of {limit}", limit = super::MAX_TEMPLATE)]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+    },
     /// The file's template is not one.
     #[error("cannot compile the chat template: line {line}: {source}")]
     Compile {

@@ -73,6 +73,14 @@ pub enum TokenizerError {
         source: regex::Error,
     },
     /// The special tokens are too many or too long.
+    #[error("the names of the special tokens have {bytes} bytes: more than the limit of {limit}")]
+    LongNames {
+        /// All of them.
+        bytes: usize,
+        /// The most that is accepted.
+        limit: usize,
+    },
+    /// The special tokens cannot be searched for.
     #[error("cannot prepare the search for special tokens: {source}")]
     Names {
         /// Why.

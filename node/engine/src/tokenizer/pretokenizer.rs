@@ -128,3 +128,22 @@ fn taken(found: &str, spaces: Spaces, at_end: bool) -> usize {
         _ => found.len(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words that Python's `regex` cut with the expressions of the models' `tokenizer.json`, look-around included.
+    #[test]
+    fn words_are_those_of_the_original_expressions() {
+        let cases = include_str!("../../tests/data/words.jsonl");
+        for line in cases.lines() {
+            let case: serde_json::Value = serde_json::from_str(line).unwrap();
+            let expected: Vec<&str> =
+                case["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+            let words = PreTokenizer::named(case["pre"].as_str().unwrap()).unwrap();
+            assert_eq!(words.split(&expected.concat()), expected, "{}", case["pre"]);
+        }
+        assert_eq!(cases.lines().count(), 40);
+    }
+}
