@@ -18,6 +18,14 @@ pub enum SessionError {
         /// Positions of the context.
         context: usize,
     },
+    /// The system has no memory for that many.
+    #[error("no memory for a session of {asked} positions: {bytes} bytes of keys and values")]
+    Memory {
+        /// Positions asked for.
+        asked: usize,
+        /// Bytes that they take.
+        bytes: usize,
+    },
     /// Back to a position that was never reached.
     #[error("cannot go back to position {to}: the session is at {at}")]
     NotReached {
@@ -40,9 +48,16 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(layers: Range<usize>, shape: KvShape, dtype: KvDtype, positions: usize) -> Self {
-        let caches = layers.clone().map(|_| KvCache::new(shape, dtype, positions)).collect();
-        Self { caches, layers, shape, position: 0, admitted: positions }
+    pub(crate) fn new(
+        layers: Range<usize>,
+        shape: KvShape,
+        dtype: KvDtype,
+        positions: usize,
+    ) -> Result<Self, SessionError> {
+        let caches = layers.clone().map(|_| KvCache::new(shape, dtype, positions)).collect::<Option<_>>();
+        let bytes = layers.len().saturating_mul(shape.bytes(dtype, positions));
+        let caches = caches.ok_or(SessionError::Memory { asked: positions, bytes })?;
+        Ok(Self { caches, layers, shape, position: 0, admitted: positions })
     }
 
     /// The next position to be computed: how many are held.

@@ -214,7 +214,7 @@ impl ShardModel {
         if positions > context {
             return Err(SessionError::BeyondContext { asked: positions, context });
         }
-        Ok(Session::new(self.layers(), self.dims.kv, self.options.kv_dtype, positions))
+        Session::new(self.layers(), self.dims.kv, self.options.kv_dtype, positions)
     }
 
     /// Computes the rows of all entries and advances their sessions; one output for each entry.

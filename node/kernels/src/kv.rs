@@ -10,6 +10,8 @@
 //! Keys lie with the positions side by side, so that 16 scores are computed at once in the lanes of one register;
 //! values with a head's elements side by side, so that a weighted sum of them is, too.
 
+use std::alloc::{Layout, alloc_zeroed};
+
 use crate::half::f32_to_f16;
 use crate::lanes::LANES;
 use crate::vector::Vector;
@@ -62,7 +64,7 @@ impl KvShape {
             KvDtype::F32 => 4,
             KvDtype::F16 => 2,
         };
-        positions.div_ceil(BLOCK) * self.block() * size
+        positions.div_ceil(BLOCK).saturating_mul(self.block() * size)
     }
 }
 
@@ -80,14 +82,14 @@ pub(crate) enum Values {
 }
 
 impl KvCache {
-    /// Reserves whole blocks for `positions`. The system gives the memory when it is written.
-    pub fn new(shape: KvShape, dtype: KvDtype, positions: usize) -> Self {
-        let len = positions.div_ceil(BLOCK) * shape.block();
+    /// Reserves whole blocks for `positions`; the system gives the memory when it is written. `None` where it refuses.
+    pub fn new(shape: KvShape, dtype: KvDtype, positions: usize) -> Option<Self> {
+        let len = positions.div_ceil(BLOCK).checked_mul(shape.block())?;
         let values = match dtype {
-            KvDtype::F32 => Values::F32(vec![0.0; len]),
-            KvDtype::F16 => Values::F16(vec![0; len]),
+            KvDtype::F32 => Values::F32(zeroed(len)?),
+            KvDtype::F16 => Values::F16(zeroed(len)?),
         };
-        Self { shape, values }
+        Some(Self { shape, values })
     }
 
     /// Positions there is room for.
@@ -111,6 +113,20 @@ impl KvCache {
             Values::F32(cache) => write(shape, cache, position, key, value),
             Values::F16(cache) => write(shape, cache, position, key, value),
         }
+    }
+}
+
+/// `len` zeros whose pages are not touched: `vec![0; len]`, but an allocator that refuses ends no process.
+fn zeroed<T: Element>(len: usize) -> Option<Vec<T>> {
+    let layout = Layout::array::<T>(len).ok()?;
+    if layout.size() == 0 {
+        return Some(Vec::new());
+    }
+    // SAFETY: the layout is not empty; zero bytes are a zero of both types of element; pointer, length and capacity are
+    // those of the global allocator's answer, made with the layout that `Vec<T>` uses.
+    unsafe {
+        let at = alloc_zeroed(layout).cast::<T>();
+        (!at.is_null()).then(|| Vec::from_raw_parts(at, len, len))
     }
 }
 
