@@ -29,6 +29,7 @@ mod matmul;
 mod matrix;
 pub mod numerics;
 pub mod ops;
+mod pack;
 pub mod pool;
 mod scalar;
 #[cfg(target_arch = "x86_64")]

@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::blocks::dequantize_row;
 use crate::buffer::Buffer;
+use crate::pack::pack_panel;
 use crate::weight_type::{Family, WeightType};
 
 /// Rows that are interleaved in the packed layout.
@@ -190,21 +191,6 @@ impl WeightType {
             (Self::Q6K, _) => (0..208, Some(208)),
             (_, Family::Per32) => (2..self.block_bytes(), Some(0)),
             _ => (0..self.block_bytes(), None),
-        }
-    }
-}
-
-/// Interleaves up to 16 raw rows into one panel; rows that are missing stay as they are in `panel`.
-pub(crate) fn pack_panel(ty: WeightType, row_bytes: usize, rows: &[u8], panel: &mut [u8]) {
-    let (size, (words, half)) = (ty.block_bytes(), ty.tile_parts());
-    for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
-        for (block, tile) in row.chunks_exact(size).zip(panel.chunks_exact_mut(PANEL * size)) {
-            for (w, word) in block[words.clone()].chunks_exact(4).enumerate() {
-                tile[(w * PANEL + r) * 4..][..4].copy_from_slice(word);
-            }
-            if let Some(half) = half {
-                tile[words.len() * PANEL + r * 2..][..2].copy_from_slice(&block[half..half + 2]);
-            }
         }
     }
 }

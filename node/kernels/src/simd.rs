@@ -13,7 +13,8 @@ use std::ops::Range;
 use crate::activations::{Activations, BATCH, Batch};
 use crate::buffer::Buffer;
 use crate::matmul::Output;
-use crate::matrix::{Matrix, PANEL, pack_panel};
+use crate::matrix::{Matrix, PANEL};
+use crate::pack::pack_panel;
 use crate::weight_type::{Family, WeightType};
 
 /// Outputs of one panel for a batch of activation rows.

@@ -5,6 +5,7 @@ use core::arch::x86_64::*;
 use super::prefetch;
 use crate::activations::BATCH;
 use crate::lanes::{LANES, sum};
+use crate::simd::PREFETCH;
 use crate::weight_type::WeightType;
 
 /// # Safety
@@ -48,12 +49,14 @@ unsafe fn by_rows<L: Load>(rows: &[&[u8]], x: &[&[f32]]) -> [[f32; 2]; 2] {
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn dot<L: Load, const R: usize, const M: usize>(rows: [&[u8]; R], x: [&[f32]; M]) -> [[f32; 2]; 2] {
     let cols = x[0].len();
+    // Two short rows ahead is where the next two begin, after what is being read now.
+    let ahead = (2 * rows[0].len()).min(2 * PREFETCH);
     assert!(x.iter().all(|x| x.len() == cols) && rows.iter().all(|row| row.len() == cols * L::BYTES));
     let mut acc = [[[_mm256_setzero_ps(); 2]; M]; R];
     let whole = cols / LANES * LANES;
     for k in (0..whole).step_by(LANES) {
         if k * L::BYTES % 64 == 0 {
-            rows.into_iter().for_each(|row| prefetch(row.as_ptr().wrapping_add(k * L::BYTES), 1));
+            rows.into_iter().for_each(|row| prefetch(row.as_ptr().wrapping_add(k * L::BYTES), ahead, 1));
         }
         // SAFETY: 16 values from k on are inside the rows.
         unsafe {

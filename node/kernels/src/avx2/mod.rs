@@ -14,7 +14,7 @@ use core::arch::x86_64::*;
 
 use crate::activations::{BATCH, Batch};
 use crate::matrix::PANEL;
-use crate::simd::{Kernels, PREFETCH, PanelOutput};
+use crate::simd::{Kernels, PanelOutput};
 use crate::weight_type::WeightType;
 
 pub(crate) struct Avx2;
@@ -122,12 +122,12 @@ fn store<const M: usize>(sums: &[__m256; M], side: usize, out: &mut PanelOutput)
     }
 }
 
-/// Asks for `lines` cache lines, [`PREFETCH`] bytes ahead of `at`, which need not exist.
+/// Asks for `lines` cache lines, `ahead` bytes beyond `at`; they need not exist.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn prefetch(at: *const u8, lines: usize) {
+fn prefetch(at: *const u8, ahead: usize, lines: usize) {
     for line in 0..lines {
-        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH + 64 * line).cast());
+        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead + 64 * line).cast());
     }
 }
 

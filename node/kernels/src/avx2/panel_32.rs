@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use super::{broadcast, halves, load, prefetch, store};
 use crate::activations::Batch;
 use crate::matrix::PANEL;
-use crate::simd::PanelOutput;
+use crate::simd::{PREFETCH, PanelOutput};
 
 /// `Q8_0`. A tile: 8 words of values, then `d`. The weights are made unsigned by giving their signs to the activations:
 /// `128 · 127 · 2` is below 2¹⁵.
@@ -27,7 +27,7 @@ pub(super) unsafe fn q8_0<const M: usize>(
     for b in 0..x.blocks {
         let tile = panel.as_ptr().wrapping_add(b * TILE);
         if stream {
-            prefetch(tile, TILE.div_ceil(64));
+            prefetch(tile, PREFETCH, TILE.div_ceil(64));
         }
         let mut isum = [_mm256_setzero_si256(); M];
         for i in 0..8 {
@@ -71,7 +71,7 @@ pub(super) unsafe fn q4_0<const M: usize>(
     for b in 0..x.blocks {
         let tile = panel.as_ptr().wrapping_add(b * TILE);
         if stream {
-            prefetch(tile, TILE.div_ceil(64));
+            prefetch(tile, PREFETCH, TILE.div_ceil(64));
         }
         let mut dots = [_mm256_setzero_si256(); M];
         for i in 0..4 {

@@ -8,7 +8,7 @@ use core::arch::x86_64::*;
 use super::{broadcast, halves, load, prefetch, store};
 use crate::activations::Batch;
 use crate::matrix::PANEL;
-use crate::simd::PanelOutput;
+use crate::simd::{PREFETCH, PanelOutput};
 
 /// `Q4_K`, and `Q5_K` where `FIVE`. Words of a tile: `d | dmin`, 3 of scales and minima, (8 of fifth bits,) 32 of nibbles.
 ///
@@ -33,7 +33,7 @@ pub(super) unsafe fn q45k<const FIVE: bool, const M: usize>(
         let mut isum = [_mm256_setzero_si256(); M];
         for s in 0..8 {
             if stream {
-                prefetch(tile.wrapping_add(s * tile_bytes / 8), tile_bytes.div_ceil(512));
+                prefetch(tile.wrapping_add(s * tile_bytes / 8), PREFETCH, tile_bytes.div_ceil(512));
             }
             // SAFETY: inside the tile; sub-block s of the M rows in block b.
             unsafe {
@@ -114,7 +114,7 @@ pub(super) unsafe fn q6k<const M: usize>(
         for s in 0..16 {
             let (half, part, quarter) = (s / 8, s / 2 % 4, s % 2);
             if stream {
-                prefetch(tile.wrapping_add(s * (TILE / 16)), 4);
+                prefetch(tile.wrapping_add(s * (TILE / 16)), PREFETCH, 4);
             }
             // SAFETY: inside the tile; run s of 16 values of the M rows in block b.
             unsafe {

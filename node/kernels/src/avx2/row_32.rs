@@ -4,6 +4,7 @@ use core::arch::x86_64::*;
 
 use super::{add_terms, halves, load, prefetch, sum_eight};
 use crate::activations::Batch;
+use crate::simd::PREFETCH;
 
 /// Blocks whose sums are finished together.
 const TURN: usize = 8;
@@ -57,7 +58,7 @@ unsafe fn by_turns<const SIZE: usize, const OFFSET: bool>(
     let mut acc = 0.0;
     for first in (0..x.blocks).step_by(TURN) {
         let count = (x.blocks - first).min(TURN);
-        prefetch(row.as_ptr().wrapping_add(first * SIZE), SIZE * TURN / 64 + 1);
+        prefetch(row.as_ptr().wrapping_add(first * SIZE), PREFETCH, SIZE * TURN / 64 + 1);
         for i in 0..count {
             let p = row.as_ptr().wrapping_add((first + i) * SIZE);
             // SAFETY: the head of block `first + i`.

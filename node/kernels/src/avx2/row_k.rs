@@ -6,6 +6,7 @@ use core::arch::x86_64::*;
 use super::{add_terms, halves, load, prefetch, sum_eight, sum_fours};
 use crate::activations::Batch;
 use crate::blocks::six_bits;
+use crate::simd::PREFETCH;
 
 /// Superblocks whose sums are finished together.
 const TURN: usize = 8;
@@ -29,7 +30,7 @@ pub(super) unsafe fn q45k<const FIVE: bool>(row: &[u8], x: &Batch) -> f32 {
         for i in 0..count {
             let p = row.as_ptr().wrapping_add((first + i) * size);
             let q = x.q.as_ptr().wrapping_add((first + i) * 256);
-            prefetch(p, 3);
+            prefetch(p, PREFETCH, 3);
             // SAFETY: block `first + i` of the row, and of the activations.
             unsafe {
                 let word = |at: usize| p.wrapping_add(at).cast::<u32>().read_unaligned();
@@ -95,7 +96,7 @@ pub(super) unsafe fn q6k(row: &[u8], x: &Batch) -> f32 {
         for i in 0..count {
             let p = row.as_ptr().wrapping_add((first + i) * SIZE);
             let q = x.q.as_ptr().wrapping_add((first + i) * 256);
-            prefetch(p, 4);
+            prefetch(p, PREFETCH, 4);
             // SAFETY: block `first + i` of the row, and of the activations.
             unsafe {
                 ds[i] = p.wrapping_add(208).cast::<u16>().read_unaligned();

@@ -5,6 +5,7 @@ use core::arch::x86_64::*;
 use super::prefetch;
 use crate::activations::BATCH;
 use crate::lanes::{LANES, sum};
+use crate::simd::PREFETCH;
 use crate::weight_type::WeightType;
 
 /// # Safety
@@ -50,6 +51,8 @@ unsafe fn dot<L: Load, const R: usize, const M: usize>(
     out: &mut [[f32; BATCH]; 2],
 ) {
     let cols = x[0].len();
+    // Two short rows ahead is where the next two begin, after what is being read now.
+    let ahead = (2 * rows[0].len()).min(2 * PREFETCH);
     assert!(x.iter().all(|x| x.len() == cols) && rows.iter().all(|row| row.len() == cols * L::BYTES));
     let mut acc = [[_mm512_setzero_ps(); M]; R];
     for k in (0..cols).step_by(LANES) {
@@ -57,7 +60,7 @@ unsafe fn dot<L: Load, const R: usize, const M: usize>(
         // SAFETY: the mask ends at the last value of the rows.
         let w = rows.map(|row| unsafe { L::load(row.as_ptr().wrapping_add(k * L::BYTES), mask) });
         if k * L::BYTES % 64 == 0 {
-            rows.into_iter().for_each(|row| prefetch(row.as_ptr().wrapping_add(k * L::BYTES), 1));
+            rows.into_iter().for_each(|row| prefetch(row.as_ptr().wrapping_add(k * L::BYTES), ahead, 1));
         }
         for m in 0..M {
             // SAFETY: as above.

@@ -99,12 +99,12 @@ fn add_lanes(a: __m512i, b: __m512i) -> __m512i {
     _mm512_add_epi32(_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b))
 }
 
-/// Asks for `lines` cache lines, [`PREFETCH`](crate::simd::PREFETCH) bytes ahead of `at`, which need not exist.
+/// Asks for `lines` cache lines, `ahead` bytes beyond `at`; they need not exist.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn prefetch(at: *const u8, lines: usize) {
+fn prefetch(at: *const u8, ahead: usize, lines: usize) {
     for line in 0..lines {
-        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(crate::simd::PREFETCH + 64 * line).cast());
+        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead + 64 * line).cast());
     }
 }
 

@@ -6,7 +6,7 @@ use super::panel_k::store;
 use super::{broadcast, load, prefetch};
 use crate::activations::Batch;
 use crate::matrix::PANEL;
-use crate::simd::PanelOutput;
+use crate::simd::{PREFETCH, PanelOutput};
 
 /// `Q8_0`. A tile: 8 words of values, then `d`. The weights are made unsigned by an offset of 128.
 ///
@@ -26,7 +26,7 @@ pub(super) unsafe fn q8_0<const T: usize, const M: usize>(
     for b in 0..x.blocks {
         let tile = panels.map(|panel| panel.as_ptr().wrapping_add(b * TILE));
         if stream {
-            tile.into_iter().for_each(|tile| prefetch(tile, TILE.div_ceil(64)));
+            tile.into_iter().for_each(|tile| prefetch(tile, PREFETCH, TILE.div_ceil(64)));
         }
         let mut isum = [[_mm512_setzero_si512(); M]; T];
         for r in 0..M {
@@ -70,7 +70,7 @@ pub(super) unsafe fn q4_0<const T: usize, const M: usize>(
     for b in 0..x.blocks {
         let tile = panels.map(|panel| panel.as_ptr().wrapping_add(b * TILE));
         if stream {
-            tile.into_iter().for_each(|tile| prefetch(tile, TILE.div_ceil(64)));
+            tile.into_iter().for_each(|tile| prefetch(tile, PREFETCH, TILE.div_ceil(64)));
         }
         let mut isum = [[_mm512_setzero_si512(); M]; T];
         for r in 0..M {

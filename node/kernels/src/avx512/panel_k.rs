@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use super::{broadcast, load, prefetch};
 use crate::activations::Batch;
 use crate::matrix::PANEL;
-use crate::simd::PanelOutput;
+use crate::simd::{PREFETCH, PanelOutput};
 
 type Int = __m512i;
 
@@ -34,8 +34,9 @@ pub(super) unsafe fn q45k<const FIVE: bool, const T: usize, const M: usize>(
             let mut scales: [Int; T] = tile.map(|tile| unsafe { scales(tile, half) });
             for c in 2 * half..2 * half + 2 {
                 if stream {
-                    tile.into_iter()
-                        .for_each(|tile| prefetch(tile.wrapping_add(c * tile_bytes / 4), tile_bytes / 256));
+                    tile.into_iter().for_each(|tile| {
+                        prefetch(tile.wrapping_add(c * tile_bytes / 4), PREFETCH, tile_bytes / 256)
+                    });
                 }
                 let mut dots = [[[_mm512_setzero_si512(); 2]; M]; T];
                 for i in 0..8 {
@@ -133,7 +134,7 @@ pub(super) unsafe fn q6k<const T: usize, const M: usize>(
         for run in 0..8 {
             let (half, part, quarter) = (run / 4, run / 2 % 2, run % 2);
             if stream {
-                tile.into_iter().for_each(|tile| prefetch(tile.wrapping_add(run * (TILE / 8)), 7));
+                tile.into_iter().for_each(|tile| prefetch(tile.wrapping_add(run * (TILE / 8)), PREFETCH, 7));
             }
             let turns = [4 - 2 * part as i32, -2 * part as i32].map(|turn| _mm512_set1_epi32(turn));
             let mut dots = [[[_mm512_setzero_si512(); 2]; M]; T];

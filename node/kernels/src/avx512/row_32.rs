@@ -4,6 +4,7 @@ use core::arch::x86_64::*;
 
 use super::{add_lanes, prefetch, sum_fours};
 use crate::activations::Batch;
+use crate::simd::PREFETCH;
 
 /// Blocks whose sums are finished together.
 const TURN: usize = 16;
@@ -61,7 +62,7 @@ unsafe fn by_turns<const SIZE: usize>(
     let mut acc = 0.0;
     for b in (0..whole).step_by(TURN) {
         let p = row.as_ptr().wrapping_add(b * SIZE);
-        prefetch(p, SIZE * TURN / 64 + 1);
+        prefetch(p, PREFETCH, SIZE * TURN / 64 + 1);
         let (q, sums8, d) = (
             x.q.as_ptr().wrapping_add(b * 32),
             x.sums8.as_ptr().wrapping_add(b),

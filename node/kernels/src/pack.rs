@@ -1,0 +1,77 @@
+//! From raw rows to a panel; the layout is told in `matrix`.
+
+use crate::matrix::PANEL;
+use crate::weight_type::WeightType;
+
+/// Interleaves up to 16 raw rows into one panel; the places of rows that are missing keep what they hold.
+pub(crate) fn pack_panel(ty: WeightType, row_bytes: usize, rows: &[u8], panel: &mut [u8]) {
+    let (size, (words, half)) = (ty.block_bytes(), ty.tile_parts());
+    for (b, tile) in panel.chunks_exact_mut(PANEL * size).enumerate() {
+        let blocks = rows.chunks_exact(row_bytes).map(|row| &row[b * size..(b + 1) * size]);
+        let (tile_words, tile_halves) = tile.split_at_mut(words.len() * PANEL);
+        if rows.len() == PANEL * row_bytes {
+            transpose(&rows[b * size + words.start..], row_bytes, words.len() / 4, tile_words);
+        } else {
+            for (r, block) in blocks.clone().enumerate() {
+                for (w, word) in block[words.clone()].chunks_exact(4).enumerate() {
+                    tile_words[(w * PANEL + r) * 4..][..4].copy_from_slice(word);
+                }
+            }
+        }
+        if let Some(half) = half {
+            let places = tile_halves.as_chunks_mut::<2>().0;
+            places
+                .iter_mut()
+                .zip(blocks)
+                .for_each(|(place, block)| place.copy_from_slice(&block[half..half + 2]));
+        }
+    }
+}
+
+/// 16 rows of `words` words, `stride` bytes apart, to `words` rows of 16, in squares of four by four; `words` is a multiple of four.
+fn transpose(rows: &[u8], stride: usize, words: usize, out: &mut [u8]) {
+    assert!(rows.len() >= (PANEL - 1) * stride + words * 4 && out.len() == words * 4 * PANEL);
+    for first in (0..words).step_by(4) {
+        for r in (0..PANEL).step_by(4) {
+            // SAFETY: words `first..first + 4` of rows `r..r + 4`, there and back.
+            unsafe {
+                let square = rows.as_ptr().add(r * stride + first * 4);
+                turn_square(square, stride, out.as_mut_ptr().add((first * PANEL + r) * 4));
+            }
+        }
+    }
+}
+
+/// Transposes four by four words, in rows `stride` bytes apart, to rows of a panel.
+///
+/// # Safety
+/// 16 bytes are readable at each of the four rows, writable at each of four rows of 64 bytes.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+unsafe fn turn_square(rows: *const u8, stride: usize, out: *mut u8) {
+    use core::arch::x86_64::*;
+    // SAFETY: by this function's contract.
+    unsafe {
+        let row = |i: usize| _mm_loadu_si128(rows.add(i * stride).cast());
+        let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+        let (ab, cd) = (_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
+        let (ab2, cd2) = (_mm_unpackhi_epi32(a, b), _mm_unpackhi_epi32(c, d));
+        _mm_storeu_si128(out.cast(), _mm_unpacklo_epi64(ab, cd));
+        _mm_storeu_si128(out.add(64).cast(), _mm_unpackhi_epi64(ab, cd));
+        _mm_storeu_si128(out.add(128).cast(), _mm_unpacklo_epi64(ab2, cd2));
+        _mm_storeu_si128(out.add(192).cast(), _mm_unpackhi_epi64(ab2, cd2));
+    }
+}
+
+/// Transposes four by four words, in rows `stride` bytes apart, to rows of a panel.
+///
+/// # Safety
+/// 16 bytes are readable at each of the four rows, writable at each of four rows of 64 bytes.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+unsafe fn turn_square(rows: *const u8, stride: usize, out: *mut u8) {
+    for (i, w) in (0..4).flat_map(|i| (0..4).map(move |w| (i, w))) {
+        // SAFETY: by this function's contract.
+        unsafe { rows.add(i * stride + w * 4).copy_to_nonoverlapping(out.add(w * 64 + i * 4), 4) };
+    }
+}
