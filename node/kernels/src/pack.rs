@@ -6,39 +6,39 @@ use crate::weight_type::WeightType;
 /// Interleaves up to 16 raw rows into one panel; the places of rows that are missing keep what they hold.
 pub(crate) fn pack_panel(ty: WeightType, row_bytes: usize, rows: &[u8], panel: &mut [u8]) {
     let (size, (words, half)) = (ty.block_bytes(), ty.tile_parts());
-    for (b, tile) in panel.chunks_exact_mut(PANEL * size).enumerate() {
-        let blocks = rows.chunks_exact(row_bytes).map(|row| &row[b * size..(b + 1) * size]);
-        let (tile_words, tile_halves) = tile.split_at_mut(words.len() * PANEL);
-        if rows.len() == PANEL * row_bytes {
-            transpose(&rows[b * size + words.start..], row_bytes, words.len() / 4, tile_words);
-        } else {
-            for (r, block) in blocks.clone().enumerate() {
-                for (w, word) in block[words.clone()].chunks_exact(4).enumerate() {
-                    tile_words[(w * PANEL + r) * 4..][..4].copy_from_slice(word);
+    let halves_at = words.len() * PANEL;
+    for (four, rows) in rows.chunks(4 * row_bytes).enumerate() {
+        for (b, tile) in panel.chunks_exact_mut(PANEL * size).enumerate() {
+            if rows.len() == 4 * row_bytes {
+                turn_rows(
+                    &rows[b * size + words.start..],
+                    row_bytes,
+                    words.len() / 4,
+                    &mut tile[16 * four..halves_at],
+                );
+            }
+            for (i, row) in rows.chunks_exact(row_bytes).enumerate() {
+                let (block, r) = (&row[b * size..][..size], 4 * four + i);
+                if rows.len() < 4 * row_bytes {
+                    for (w, word) in block[words.clone()].chunks_exact(4).enumerate() {
+                        tile[(w * PANEL + r) * 4..][..4].copy_from_slice(word);
+                    }
+                }
+                if let Some(half) = half {
+                    tile[halves_at + r * 2..][..2].copy_from_slice(&block[half..half + 2]);
                 }
             }
-        }
-        if let Some(half) = half {
-            let places = tile_halves.as_chunks_mut::<2>().0;
-            places
-                .iter_mut()
-                .zip(blocks)
-                .for_each(|(place, block)| place.copy_from_slice(&block[half..half + 2]));
         }
     }
 }
 
-/// 16 rows of `words` words, `stride` bytes apart, to `words` rows of 16, in squares of four by four; `words` is a multiple of four.
-fn transpose(rows: &[u8], stride: usize, words: usize, out: &mut [u8]) {
-    assert!(rows.len() >= (PANEL - 1) * stride + words * 4 && out.len() == words * 4 * PANEL);
+/// Four rows of `words` words, `stride` bytes apart, to `words` rows of a panel, in squares of four by four; `words` is a multiple of
+/// four.
+fn turn_rows(rows: &[u8], stride: usize, words: usize, out: &mut [u8]) {
+    assert!(rows.len() >= 3 * stride + words * 4 && out.len() >= (words - 1) * 64 + 16);
     for first in (0..words).step_by(4) {
-        for r in (0..PANEL).step_by(4) {
-            // SAFETY: words `first..first + 4` of rows `r..r + 4`, there and back.
-            unsafe {
-                let square = rows.as_ptr().add(r * stride + first * 4);
-                turn_square(square, stride, out.as_mut_ptr().add((first * PANEL + r) * 4));
-            }
-        }
+        // SAFETY: words `first..first + 4` of the four rows, there and back.
+        unsafe { turn_square(rows.as_ptr().add(first * 4), stride, out.as_mut_ptr().add(first * 64)) };
     }
 }
 
@@ -52,7 +52,11 @@ unsafe fn turn_square(rows: *const u8, stride: usize, out: *mut u8) {
     use core::arch::x86_64::*;
     // SAFETY: by this function's contract.
     unsafe {
-        let row = |i: usize| _mm_loadu_si128(rows.add(i * stride).cast());
+        let row = |i: usize| {
+            // The four rows after these.
+            _mm_prefetch::<_MM_HINT_T0>(rows.wrapping_add((i + 4) * stride).cast());
+            _mm_loadu_si128(rows.add(i * stride).cast())
+        };
         let (a, b, c, d) = (row(0), row(1), row(2), row(3));
         let (ab, cd) = (_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
         let (ab2, cd2) = (_mm_unpackhi_epi32(a, b), _mm_unpackhi_epi32(c, d));
