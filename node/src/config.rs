@@ -26,14 +26,27 @@ pub const MAX_SHARDS: u32 = 256;
 pub const MAX_CONTEXT: u32 = 1 << 24;
 
 /// Which transports a program listens on and dials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Transport {
     /// QUIC first, TCP where that fails.
+    #[default]
     Dual,
     /// TCP with Noise and Yamux.
     Tcp,
     /// QUIC.
     Quic,
+}
+
+impl Transport {
+    /// Whether TCP is on.
+    pub fn tcp(self) -> bool {
+        self != Self::Quic
+    }
+
+    /// Whether QUIC is on.
+    pub fn quic(self) -> bool {
+        self != Self::Tcp
+    }
 }
 
 /// Form of the log.
@@ -109,6 +122,15 @@ pub struct NetConfig {
     pub identity_file: Option<PathBuf>,
 }
 
+/// How a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunConfig {
+    /// Form of the log.
+    pub log: LogFormat,
+    /// End, as on SIGTERM, when standard input closes: so a child ends with its parent, however that ended.
+    pub until_stdin_closes: bool,
+}
+
 /// `server`.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -116,8 +138,8 @@ pub struct ServerConfig {
     pub net: NetConfig,
     /// Where diagnostics are answered.
     pub diagnostics: SocketAddr,
-    /// Form of the log.
-    pub log: LogFormat,
+    /// The process.
+    pub run: RunConfig,
 }
 
 /// `shard_listener`.
@@ -137,8 +159,8 @@ pub struct ListenerConfig {
     pub engine: EngineConfig,
     /// Where diagnostics are answered.
     pub diagnostics: Option<SocketAddr>,
-    /// Form of the log.
-    pub log: LogFormat,
+    /// The process.
+    pub run: RunConfig,
 }
 
 /// What the user says of the model; the manifest is the truth, and a difference is refused.
@@ -176,10 +198,8 @@ pub struct GatewayConfig {
     pub net: NetConfig,
     /// Where the API is answered.
     pub http: SocketAddr,
-    /// Where manifest and tokenizer lie.
-    pub shards_dir: PathBuf,
-    /// Form of the log.
-    pub log: LogFormat,
+    /// The process.
+    pub run: RunConfig,
 }
 
 /// Flags that are each right and together wrong.

@@ -1,12 +1,18 @@
 //! The programs of a ShardCluster fleet.
 
+pub mod bootstrap;
+pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod diagnostics;
 pub mod join;
 pub mod joiner;
 pub mod library;
 pub mod net;
+pub mod report;
 pub mod ring;
+pub mod start;
+pub mod telemetry;
 pub mod torrent;
 pub mod watch;

@@ -1,3 +1,9 @@
-//! `server`.
+//! The bootstrap.
 
-fn main() {}
+use std::process::ExitCode;
+
+use shard_wire::contract::Program;
+
+fn main() -> ExitCode {
+    shard_node::cli::main_as(Some(Program::Server))
+}

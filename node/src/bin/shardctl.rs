@@ -1,3 +1,7 @@
-//! `shardctl`.
+//! Every program: `shardctl`, and by the name of a link `server`, `shard_listener` and `web_server`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    shard_node::cli::main()
+}

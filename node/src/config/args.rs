@@ -3,6 +3,7 @@
 mod client;
 mod engine;
 mod net;
+mod run;
 mod up;
 
 use std::net::SocketAddr;
@@ -15,10 +16,11 @@ use shard_wire::contract as c;
 pub use client::{AskArgs, CallArgs, GenerateArgs, StatusArgs};
 pub use engine::EngineArgs;
 pub use net::{DialArgs, NetArgs};
+pub use run::{RunArgs, UNTIL_STDIN_CLOSES};
 pub use up::{UpArgs, UpPorts};
 
 use super::values::{duration, port};
-use super::{ConfigError, Expected, GatewayConfig, ListenerConfig, LogFormat, MAX_SHARDS, ServerConfig};
+use super::{ConfigError, Expected, GatewayConfig, ListenerConfig, MAX_SHARDS, ServerConfig};
 
 /// The bootstrap of a fleet: the DHT entry that stores its records.
 #[derive(Args, Clone, Debug)]
@@ -32,11 +34,10 @@ pub struct ServerArgs {
     #[arg(long = c::SERVER_PORT.flag, env = c::SERVER_PORT.env, default_value = c::SERVER_PORT.default, value_parser = port)]
     port: u16,
     /// Port of /healthz, /readyz, /metrics and /status
-    #[arg(long = c::SERVER_DIAGNOSTICS_PORT.flag, env = c::SERVER_DIAGNOSTICS_PORT.env, default_value = c::SERVER_DIAGNOSTICS_PORT.default, value_parser = port)]
+    #[arg(long = c::SERVER_DIAGNOSTICS_PORT.flag, env = c::SERVER_DIAGNOSTICS_PORT.env, default_value = c::SERVER_DIAGNOSTICS_PORT.default, value_name = "PORT", value_parser = port)]
     diagnostics_port: u16,
-    /// Form of the log on standard error
-    #[arg(long = c::LOG_FORMAT.flag, env = c::LOG_FORMAT.env, default_value = c::LOG_FORMAT.default)]
-    log_format: LogFormat,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 impl ServerArgs {
@@ -44,7 +45,7 @@ impl ServerArgs {
     pub fn resolve(self) -> ServerConfig {
         let net = self.net.resolve(self.port, Vec::new());
         let diagnostics = SocketAddr::new(net.listen, self.diagnostics_port);
-        ServerConfig { net, diagnostics, log: self.log_format }
+        ServerConfig { net, diagnostics, run: self.run.resolve() }
     }
 }
 
@@ -89,9 +90,8 @@ pub struct ListenerArgs {
     /// Port of /healthz, /readyz, /metrics and /status; without it there is none
     #[arg(long = c::NODE_DIAGNOSTICS_PORT.flag, env = c::NODE_DIAGNOSTICS_PORT.env, value_name = "PORT", value_parser = port)]
     diagnostics_port: Option<u16>,
-    /// Form of the log on standard error
-    #[arg(long = c::LOG_FORMAT.flag, env = c::LOG_FORMAT.env, default_value = c::LOG_FORMAT.default)]
-    log_format: LogFormat,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 impl ListenerArgs {
@@ -123,7 +123,7 @@ impl ListenerArgs {
             refresh: self.refresh_interval,
             engine: self.engine.resolve(self.threads),
             diagnostics,
-            log: self.log_format,
+            run: self.run.resolve(),
         })
     }
 }
@@ -140,14 +140,10 @@ pub struct GatewayArgs {
     #[command(flatten)]
     net: NetArgs,
     /// Port of the OpenAI API, /api/v1/pipeline, /healthz and /metrics
-    #[arg(long = c::GATEWAY_HTTP_PORT.flag, env = c::GATEWAY_HTTP_PORT.env, default_value = c::GATEWAY_HTTP_PORT.default, value_parser = port)]
+    #[arg(long = c::GATEWAY_HTTP_PORT.flag, env = c::GATEWAY_HTTP_PORT.env, default_value = c::GATEWAY_HTTP_PORT.default, value_name = "PORT", value_parser = port)]
     http_port: u16,
-    /// Folder with manifest.json and tokenizer.gguf
-    #[arg(long = c::SHARDS_DIR.flag, env = c::SHARDS_DIR.env, default_value = c::SHARDS_DIR.default, value_name = "DIR")]
-    shards_dir: PathBuf,
-    /// Form of the log on standard error
-    #[arg(long = c::LOG_FORMAT.flag, env = c::LOG_FORMAT.env, default_value = c::LOG_FORMAT.default)]
-    log_format: LogFormat,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 impl GatewayArgs {
@@ -155,6 +151,6 @@ impl GatewayArgs {
     pub fn resolve(self) -> GatewayConfig {
         let net = self.net.resolve(0, self.dial.bootstrap);
         let http = SocketAddr::new(net.listen, self.http_port);
-        GatewayConfig { net, http, shards_dir: self.shards_dir, log: self.log_format }
+        GatewayConfig { net, http, run: self.run.resolve() }
     }
 }

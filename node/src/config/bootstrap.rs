@@ -1,5 +1,6 @@
 //! An entry to the network, as a user writes it: a multiaddr or HOST:PORT.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -104,6 +105,19 @@ impl Bootstrap {
             return Err(BootstrapError(format!("'{text}' has port 0, which nobody can dial")));
         }
         Ok(Self { host, port, peer })
+    }
+}
+
+impl fmt::Display for Bootstrap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Protocol::Ip6(ip) => write!(f, "[{ip}]:{}", self.port),
+            Protocol::Ip4(ip) => write!(f, "{ip}:{}", self.port),
+            Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => {
+                write!(f, "{name}:{}", self.port)
+            }
+            other => write!(f, "{other}:{}", self.port),
+        }
     }
 }
 

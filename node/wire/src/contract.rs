@@ -113,7 +113,7 @@ settings! {
     /// What the model calls itself, or what to call it.
     MODEL_NAME = "model-name", "LLAMA_MODEL_NAME", "", [ShardListener];
     /// Where the shard files and the manifest lie.
-    SHARDS_DIR = "shards-dir", "LLAMA_SHARDS_DIR", "models_cache/shards", [ShardListener, WebServer];
+    SHARDS_DIR = "shards-dir", "LLAMA_SHARDS_DIR", "models_cache/shards", [ShardListener];
     /// Seconds between announcements.
     REFRESH_INTERVAL = "refresh-interval", "LLAMA_REFRESH_INTERVAL", "300", [ShardListener];
     /// Threads of the engine.

@@ -1,0 +1,157 @@
+//! `server`: the entry to the network.
+//!
+//! It runs no shard. Nodes and gateways dial it, learn of one another through it, and store their announcements in
+//! its DHT; when it is gone those that know one another go on. Its loop only tells what happens.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use shard_wire::contract::REFRESH_INTERVAL;
+use shard_wire::message::{ErrorCode, Response};
+use thiserror::Error;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::cli::Shutdown;
+use crate::config::ServerConfig;
+use crate::diagnostics::{self, DiagnosticsError, Subject};
+use crate::net::{DhtMode, Inbound, NetEvent, Network, Snapshot};
+use crate::report::{self, Console};
+use crate::start::{self, Member, StartError};
+
+/// Why a bootstrap cannot run.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// It cannot take part in the network.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It cannot serve diagnostics.
+    #[error(transparent)]
+    Diagnostics(#[from] DiagnosticsError),
+    /// Its network has ended.
+    #[error("the network has ended")]
+    Ended,
+}
+
+/// Runs until it is told to end.
+///
+/// # Errors
+/// When it cannot listen.
+pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), ServerError> {
+    let console = Console::new(config.run.log);
+    console.say(&report::server_configuration(&config));
+    let identify = format!("server/{}", config.net.cluster);
+    let Member { network, requests, .. } =
+        start::member(&config.net, identify, DhtMode::Server, record_ttl())?;
+    console.say(&report::peer_id(&network.local_peer()));
+    let mut events = network.events();
+    start::listen(&network, &start::listen_addresses(&config.net)).await?;
+
+    let subject =
+        Bootstrap { network: network.clone(), cluster: config.net.cluster, started: Instant::now() };
+    diagnostics::start(config.diagnostics, subject, shutdown.clone()).await?;
+    tokio::spawn(refuse(requests));
+    console.say(&report::server_started());
+    loop {
+        let event = tokio::select! {
+            () = shutdown.begun() => break,
+            event = events.recv() => event,
+        };
+        match event {
+            Ok(event) => tell(console, &event),
+            // A burst: the console has gaps, the network has none.
+            Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "console lines left out"),
+            Err(RecvError::Closed) => return Err(ServerError::Ended),
+        }
+    }
+    network.shutdown().await;
+    Ok(())
+}
+
+/// Records live three times the usual refresh interval, as nodes store them.
+fn record_ttl() -> Duration {
+    3 * Duration::from_secs(REFRESH_INTERVAL.default.parse().unwrap_or(300))
+}
+
+fn tell(console: Console, event: &NetEvent) {
+    match event {
+        NetEvent::Listening { address } => console.say(&report::listening(address)),
+        NetEvent::Connected { peer, address, outbound } => {
+            console.say(&report::peer_connected(peer, address, *outbound));
+        }
+        NetEvent::Disconnected { peer } => console.say(&report::peer_disconnected(peer)),
+        NetEvent::RoutingUpdated { peer } => console.say(&report::routing_updated(peer, false)),
+        NetEvent::Bootstrapped | NetEvent::ListeningEnded { .. } => {}
+    }
+}
+
+/// Commands are for nodes; who asks here is told so.
+async fn refuse(mut requests: mpsc::Receiver<Inbound>) {
+    while let Some(Inbound { request, responder, .. }) = requests.recv().await {
+        let why = "this is the bootstrap: it serves no shard";
+        responder.send(Response::error(request.request_id, ErrorCode::Unavailable, why)).await;
+    }
+}
+
+#[derive(Clone)]
+struct Bootstrap {
+    network: Network,
+    cluster: String,
+    started: Instant,
+}
+
+impl Bootstrap {
+    async fn snapshot(&self) -> Snapshot {
+        self.network.snapshot().await.unwrap_or_default()
+    }
+}
+
+impl Subject for Bootstrap {
+    async fn alive(&self) -> Result<(), String> {
+        self.network.snapshot().await.map(drop).map_err(|error| error.to_string())
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        let snapshot = self.network.snapshot().await.map_err(|error| error.to_string())?;
+        if snapshot.listen_addresses.is_empty() { Err("it does not listen yet".into()) } else { Ok(()) }
+    }
+
+    async fn status(&self) -> Value {
+        let snapshot = self.snapshot().await;
+        let peers: Vec<Value> = snapshot
+            .peers
+            .iter()
+            .map(|peer| {
+                json!({
+                    "peer_id": peer.peer.to_string(),
+                    "address": peer.address,
+                    "outbound": peer.outbound,
+                    "rtt_ms": peer.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
+                })
+            })
+            .collect();
+        json!({
+            "program": "server",
+            "cluster": self.cluster,
+            "peer_id": self.network.local_peer().to_string(),
+            "uptime_s": self.started.elapsed().as_secs(),
+            "listen_addresses": snapshot.listen_addresses,
+            "external_addresses": snapshot.external_addresses,
+            "peers": peers,
+        })
+    }
+
+    async fn metrics(&self) -> Registry {
+        let mut registry = Registry::with_prefix("shardcluster_server");
+        let peers: Gauge = Gauge::default();
+        peers.set(i64::try_from(self.snapshot().await.peers.len()).unwrap_or(i64::MAX));
+        registry.register("connected_peers", "Peers that are connected", peers);
+        let uptime: Gauge = Gauge::default();
+        uptime.set(i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX));
+        registry.register("uptime_seconds", "Time since the start", uptime);
+        registry
+    }
+}

@@ -1,0 +1,167 @@
+//! `shardctl status`: the pipeline as a gateway sees it.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write as _};
+
+use serde_json::Value;
+use shard_wire::layers::LayerRange;
+use shard_wire::pipeline::{PipelineStatus, ReplicaStatus, ShardStatus};
+
+use super::http::Gateway;
+use super::table::Table;
+use super::{Ending, Failure, Shutdown};
+use crate::config::Output;
+use crate::config::args::StatusArgs;
+
+/// The path of the object, for the operator as for us.
+pub(super) const PIPELINE: &str = "/api/v1/pipeline";
+/// Seconds that a gateway may hold a request until something changes.
+pub(super) const LONG_POLL_SECONDS: u32 = 25;
+/// Clears the screen and goes to its first line.
+const CLEAR: &str = "\x1b[2J\x1b[H";
+
+pub(super) async fn run(args: StatusArgs, mut shutdown: Shutdown) -> Result<Ending, Failure> {
+    let gateway = Gateway::parse(&args.url)?;
+    let mut path = PIPELINE.to_owned();
+    loop {
+        // The object as it came, so that --output json loses no field that this version does not know.
+        let object: Value = tokio::select! {
+            object = gateway.get(&path) => object?,
+            () = shutdown.begun() => return Ok(Ending::Done),
+        };
+        let status: PipelineStatus = serde_json::from_value(object.clone())?;
+        let text = match args.output {
+            Output::Json => format!("{object}\n"),
+            Output::Text if args.watch && io::stdout().is_terminal() => format!("{CLEAR}{}", table(&status)),
+            Output::Text => table(&status),
+        };
+        io::stdout().write_all(text.as_bytes())?;
+        if !args.watch {
+            return Ok(Ending::Done);
+        }
+        path = changed_since(&status.revision);
+    }
+}
+
+/// The path that answers when the revision is no longer the last.
+pub(super) fn changed_since(revision: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let escaped: String = revision.bytes().map(escape).collect();
+    format!("{PIPELINE}?since={escaped}&wait={LONG_POLL_SECONDS}")
+}
+
+/// For people: one row for each replica, then what the whole is worth.
+fn table(status: &PipelineStatus) -> String {
+    let mut table = Table::new(&["shard", "layers", "node", "state", "latency", "requests"]);
+    for shard in &status.shards {
+        let name = [shard.shard_id.to_string(), layers(shard.layers)];
+        if shard.replicas.is_empty() {
+            table.row(name.iter().cloned().chain(["-", "missing"].map(str::to_owned)));
+        }
+        for replica in &shard.replicas {
+            table.row(name.iter().cloned().chain([
+                replica.peer_id.clone(),
+                state(shard, replica).to_owned(),
+                format!("{:.1} ms", replica.latency_ms),
+                replica.active_requests.to_string(),
+            ]));
+        }
+    }
+    let unknown = |text: &str| if text.is_empty() { "unknown".to_owned() } else { text.to_owned() };
+    let short: String = status.model_sha256.chars().take(16).collect();
+    let missing: Vec<String> = status.missing_layers.iter().copied().map(layers).collect();
+    let mut text = format!(
+        "cluster   {}\nmodel     {} ({} layers{}{short})\nplan      {}\nshards    {} of {}\n",
+        status.cluster,
+        unknown(&status.model),
+        status.total_layers,
+        if short.is_empty() { "" } else { ", sha256 " },
+        unknown(&status.plan),
+        status.discovered_shards,
+        status.expected_shards,
+    );
+    // Writing to a string cannot fail.
+    let _ = match (status.pipeline_complete, missing.is_empty()) {
+        (true, _) => {
+            writeln!(text, "pipeline  complete; a probe token took {:.1} ms", status.probe.latency_ms)
+        }
+        (false, true) => writeln!(text, "pipeline  not complete: {}", status.reason),
+        (false, false) => {
+            writeln!(
+                text,
+                "pipeline  not complete: {}; layers {} are missing",
+                status.reason,
+                missing.join(", ")
+            )
+        }
+    };
+    let _ = writeln!(text, "swarm     {}\n", if status.swarm_ready { "ready" } else { "not ready" });
+    text + &table.to_string()
+}
+
+fn state(shard: &ShardStatus, replica: &ReplicaStatus) -> &'static str {
+    match (replica.loaded, shard.online) {
+        (true, true) => "online",
+        (true, false) => "offline",
+        (false, _) => "loading",
+    }
+}
+
+/// A half-open range as the console prints it.
+pub(super) fn layers(range: LayerRange) -> String {
+    format!("{}-{}", range.start, range.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_says_who_serves_what_and_what_is_missing() {
+        let range = |start, end| LayerRange { start, end };
+        let replica = ReplicaStatus {
+            peer_id: "12D3KooWLc2gCgHfwhTLciZDnD6TfJ6e8UtwrVyRpvKtPQwtL8wa".into(),
+            loaded: true,
+            latency_ms: 0.31,
+            active_requests: 2,
+            ..ReplicaStatus::default()
+        };
+        let status = PipelineStatus {
+            cluster: "llama-cluster".into(),
+            model: "tiny-tales".into(),
+            model_sha256: "8d7fd68ae1c3c803a1796541eaabfade".into(),
+            plan: "1f2e3d4c".into(),
+            total_layers: 8,
+            expected_shards: 2,
+            discovered_shards: 1,
+            missing_layers: vec![range(4, 8)],
+            reason: "shard 1 has not announced itself".into(),
+            shards: vec![
+                ShardStatus { shard_id: 0, layers: range(0, 4), online: true, replicas: vec![replica] },
+                ShardStatus { shard_id: 1, layers: range(4, 8), ..ShardStatus::default() },
+            ],
+            ..PipelineStatus::default()
+        };
+        assert_eq!(
+            table(&status),
+            "\
+cluster   llama-cluster
+model     tiny-tales (8 layers, sha256 8d7fd68ae1c3c803)
+plan      1f2e3d4c
+shards    1 of 2
+pipeline  not complete: shard 1 has not announced itself; layers 4-8 are missing
+swarm     not ready
+
+SHARD  LAYERS  NODE                                                  STATE    LATENCY  REQUESTS
+0      0-4     12D3KooWLc2gCgHfwhTLciZDnD6TfJ6e8UtwrVyRpvKtPQwtL8wa  online   0.3 ms   2
+1      4-8     -                                                     missing
+"
+        );
+    }
+
+    #[test]
+    fn a_revision_is_escaped() {
+        assert_eq!(changed_since("a-1 &ü"), "/api/v1/pipeline?since=a-1%20%26%C3%BC&wait=25");
+    }
+}

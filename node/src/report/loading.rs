@@ -1,0 +1,86 @@
+//! Start-up: who the node is, and its shards.
+
+use std::path::Path;
+
+use libp2p::PeerId;
+use shard_wire::layers::LayerRange;
+
+use super::size;
+use crate::config::{Bootstrap, ListenerConfig, ServerConfig, word};
+
+/// What a node was told, and what the manifest says of its shard.
+pub fn configuration(
+    config: &ListenerConfig,
+    shard: u32,
+    total_shards: u32,
+    model: &str,
+    layers: LayerRange,
+) -> String {
+    let bootstrap: Vec<String> = config.net.bootstrap.iter().map(Bootstrap::to_string).collect();
+    format!(
+        "Bootstrap: {}\nCluster: {}\nTransport: {}\nShard ID: {shard} / {}\nModel: {model}\nLayers: {}-{}",
+        bootstrap.join(", "),
+        config.net.cluster,
+        word(&config.net.transport),
+        total_shards.saturating_sub(1),
+        layers.start,
+        layers.end,
+    )
+}
+
+/// What a bootstrap was told.
+pub fn server_configuration(config: &ServerConfig) -> String {
+    format!(
+        "Cluster: {}\nTransport: {}\nListen: {} port {}\nDiagnostics: http://{}/",
+        config.net.cluster,
+        word(&config.net.transport),
+        config.net.listen,
+        config.net.port,
+        config.diagnostics,
+    )
+}
+
+/// Who the program is.
+pub fn peer_id(peer: &PeerId) -> String {
+    format!("Peer ID: {peer}")
+}
+
+/// A shard file is opened.
+pub fn tensor_load_begun(shard: u32, bytes: u64) -> String {
+    format!(
+        "[TENSOR_LOAD] 📦 Loading tensor file for shard {shard}\n\
+         [TENSOR_LOAD]   File size: {}\n\
+         [TENSOR_LOAD]   Status: Reading tensor file metadata...",
+        size(bytes)
+    )
+}
+
+/// It is in memory.
+pub fn tensor_load_done(shard: u32) -> String {
+    format!(
+        "[TENSOR_LOAD]   Progress: [████████████████████] 100%\n\
+         [TENSOR_LOAD]   ✓ Tensor file loaded successfully for shard {shard}"
+    )
+}
+
+/// The node has its shard before anybody knows of it.
+pub fn shard_loaded(shard: u32, path: &Path, bytes: u64) -> String {
+    format!(
+        "[SHARD] ✓✓✓ SHARD {shard} LOADED BEFORE JOINING NETWORK ✓✓✓\n\
+         [SHARD]   Path: {}\n\
+         [SHARD]   Size: {}\n\
+         [SHARD]   Status: Ready for inference",
+        path.display(),
+        size(bytes)
+    )
+}
+
+/// The node is up.
+pub fn listener_started() -> String {
+    "✅ Shard listener started! Waiting for connections...".into()
+}
+
+/// The bootstrap is up.
+pub fn server_started() -> String {
+    "✅ Bootstrap server started! Waiting for connections...".into()
+}
