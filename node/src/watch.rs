@@ -31,7 +31,7 @@ const COMPLETE: Duration = Duration::from_secs(5);
 /// Between two rounds whatever happens: a burst of events is one round.
 const SOONEST: Duration = Duration::from_millis(200);
 /// A lookup may wait for peers that are gone; what it has found by then is what there is.
-const LOOKUP: Duration = Duration::from_secs(5);
+const LOOKUP: Duration = Duration::from_secs(3);
 /// Lookups under way.
 const PARALLEL: usize = 32;
 /// Ids that a round without any record looks up first, and how many more the next.

@@ -25,7 +25,7 @@ use shard_node::watch::WatchConfig;
 use shard_wire::announce::{Capabilities, ReplicaState, ShardAnnouncement, ShardInfo, SignedRecord};
 use shard_wire::keys::ShardKey;
 use shard_wire::layers::LayerRange;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Shard `id` of three over six layers.
 fn shard(id: u32, state: ReplicaState) -> ShardInfo {
@@ -135,6 +135,33 @@ async fn a_gateway_finds_every_shard_through_the_bootstrap_alone() {
         nodes.push(Member::node(transport, &entry, vec![shard(1, ReplicaState::Ready)]).await);
         shown.until(ClusterView::complete).await;
     }
+}
+
+/// A machine that freezes closes nothing: its sockets stay open and nobody polls them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_freezes_is_offline_within_seconds() {
+    let bootstrap = Peer::start(DhtMode::Server, Transport::Quic).await;
+    let entry = bootstrap.addresses().await;
+    let (_gateway, mut shown) = Member::gateway(Transport::Quic, &entry).await;
+    let (freeze, frozen) = oneshot::channel::<()>();
+    let (thaw, thawed) = std::sync::mpsc::sync_channel::<()>(0);
+    let machine = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let node = runtime.block_on(async {
+            let node = Member::node(Transport::Quic, &entry, vec![shard(0, ReplicaState::Ready)]).await;
+            frozen.await.unwrap();
+            node
+        });
+        thawed.recv().unwrap();
+        runtime.block_on(node.joiner.leave());
+    });
+    shown.until(|view| view.serving().count() == 1).await;
+    let began = Instant::now();
+    freeze.send(()).unwrap();
+    shown.until(|view| view.serving().count() == 0).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "offline after {:?}", began.elapsed());
+    thaw.send(()).unwrap();
+    machine.join().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,7 +304,7 @@ async fn nobody_announces_for_another() {
         ("no JSON", key.clone(), b"\xff".to_vec()),
         ("too large", key.clone(), vec![b' '; 9000]),
     ];
-    // At once: our side takes ten seconds to give up on each.
+    // All at once: our side takes seconds to give up on each.
     let network = &liar.network;
     let puts = refused.into_iter().map(|(what, key, value)| async move {
         (what, deadline(network.put_record_to(at, key, value)).await)

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Peer, deadline, multiaddr};
 use futures::{AsyncReadExt, AsyncWriteExt};
@@ -68,6 +68,28 @@ async fn a_stranger_behind_an_address_is_not_the_peer() {
     assert!(matches!(error, NetError::NoAddress), "{error}");
 }
 
+#[tokio::test]
+async fn names_and_ipv6_are_addresses_too() {
+    let server = Peer::start(DhtMode::Server, Transport::Dual).await;
+    deadline(server.network.listen(multiaddr("/ip6/::1/tcp/0"))).await.unwrap();
+    let addresses = server.addresses().await;
+    let tcp = addresses
+        .iter()
+        .map(ToString::to_string)
+        .find(|text| text.starts_with("/ip4/127.0.0.1/tcp"))
+        .unwrap();
+    let v6 = addresses.iter().map(ToString::to_string).find(|text| text.starts_with("/ip6/::1/tcp")).unwrap();
+    for address in [
+        tcp.replace("/ip4/127.0.0.1", "/dns4/localhost"),
+        tcp.replace("/ip4/127.0.0.1", "/dns/localhost"),
+        v6,
+    ] {
+        let client = Peer::start(DhtMode::Client, Transport::Dual).await;
+        let peer = deadline(client.network.dial(None, vec![multiaddr(&address)])).await;
+        assert_eq!(peer.unwrap(), server.network.local_peer(), "{address}");
+    }
+}
+
 /// Nothing answers QUIC at the address, as where UDP is blocked: the same dial gets there over TCP.
 #[tokio::test]
 async fn tcp_takes_over_where_quic_does_not_pass() {
@@ -79,11 +101,14 @@ async fn tcp_takes_over_where_quic_does_not_pass() {
     let quic = multiaddr(&format!("/ip4/127.0.0.1/udp/{port}/quic-v1"));
 
     for peer in [None, Some(server.network.local_peer())] {
+        let began = Instant::now();
         let client = Peer::start(DhtMode::Client, Transport::Dual).await;
         let connected = deadline(client.network.dial(peer, vec![tcp.clone(), quic.clone()])).await.unwrap();
         assert_eq!(connected, server.network.local_peer());
         let used = client.network.snapshot().await.unwrap().peers[0].address.to_string();
         assert!(used.starts_with(&tcp.to_string()), "{used}");
+        // Long before the handshake over QUIC is given up.
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
     drop(silent);
 }

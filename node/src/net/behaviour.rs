@@ -26,6 +26,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_REQUEST_STREAMS: usize = 32;
 /// How long a DHT query may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one peer may take over one step of a query: the others are asked meanwhile.
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -88,6 +90,7 @@ fn kademlia(config: &NetConfig, protocol: StreamProtocol) -> kad::Behaviour<Reco
     let mut settings = kad::Config::new(protocol);
     settings
         .set_query_timeout(QUERY_TIMEOUT)
+        .set_substreams_timeout(STEP_TIMEOUT)
         .set_record_ttl(Some(config.record_ttl))
         .set_provider_record_ttl(Some(config.record_ttl))
         .set_replication_interval(None)

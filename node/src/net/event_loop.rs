@@ -10,15 +10,14 @@ use std::hash::Hash;
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
-use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, OutboundRequestId};
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, kad, ping};
 use shard_wire::message::{ErrorCode, Response};
 use tokio::sync::{broadcast, mpsc};
 
 use super::behaviour::{Behaviour, BehaviourEvent};
+use super::dials::Dials;
 use super::queries::Queries;
 use super::{
     Command, ConnectedPeer, Inbound, NetConfig, NetError, NetEvent, Reply, Responder, Snapshot, transport,
@@ -41,15 +40,8 @@ pub(super) struct EventLoop {
     peers: HashMap<PeerId, ConnectedPeer>,
     queries: Queries,
     listens: HashMap<ListenerId, Reply<()>>,
-    dials: HashMap<ConnectionId, Dial>,
+    dials: Dials,
     requests: HashMap<OutboundRequestId, Reply<Response>>,
-}
-
-/// A dial under way, and the addresses still to try.
-struct Dial {
-    peer: Option<PeerId>,
-    rest: Vec<Multiaddr>,
-    reply: Reply<PeerId>,
 }
 
 impl EventLoop {
@@ -78,7 +70,7 @@ impl EventLoop {
             peers: HashMap::new(),
             queries: Queries::default(),
             listens: HashMap::new(),
-            dials: HashMap::new(),
+            dials: Dials::default(),
             requests: HashMap::new(),
         })
     }
@@ -110,7 +102,9 @@ impl EventLoop {
                 Ok(id) => insert_bounded(&mut self.listens, id, reply),
                 Err(source) => refuse(reply, NetError::Listen { address, source }),
             },
-            Command::Dial { peer, addresses, reply } => self.on_dial(peer, addresses, reply),
+            Command::Dial { peer, addresses, reply } => {
+                self.dials.start(&mut self.swarm, peer, addresses, reply);
+            }
             Command::Disconnect { peer } => {
                 // Not connected is what was asked for.
                 let _ = self.swarm.disconnect_peer_id(peer);
@@ -167,10 +161,12 @@ impl EventLoop {
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
                 tracing::debug!(peer = %peer_id, ?cause, "disconnected");
                 self.peers.remove(&peer_id);
+                // Queries of others are sent to those that we know: who is gone would hold each one up.
+                self.swarm.behaviour_mut().kademlia.remove_peer(&peer_id);
                 self.emit(NetEvent::Disconnected { peer: peer_id });
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
-                self.on_dial_failed(connection_id, error);
+                self.dials.on_failed(connection_id, error);
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 if let Some(reply) = self.listens.remove(&listener_id) {
@@ -197,10 +193,14 @@ impl EventLoop {
 
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Ping(ping::Event { peer, result, .. }) => {
-                if let (Some(entry), Ok(rtt)) = (self.peers.get_mut(&peer), result) {
+            BehaviourEvent::Ping(ping::Event { peer, result: Ok(rtt), .. }) => {
+                if let Some(entry) = self.peers.get_mut(&peer) {
                     entry.rtt = Some(rtt);
                 }
+            }
+            // A machine that lost its power ends no TCP connection.
+            BehaviourEvent::Ping(ping::Event { connection, result: Err(ping::Failure::Timeout), .. }) => {
+                self.swarm.close_connection(connection);
             }
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 let stores =
@@ -268,61 +268,10 @@ impl EventLoop {
         }
     }
 
-    fn on_dial(&mut self, peer: Option<PeerId>, mut addresses: Vec<Multiaddr>, reply: Reply<PeerId>) {
-        let named = addresses.iter().find_map(peer_of);
-        let peer = peer.or(named);
-        if let Some(connected) = peer.filter(|peer| self.swarm.is_connected(peer)) {
-            let _ = reply.send(Ok(connected));
-            return;
-        }
-        addresses.sort_by_key(|address| !is_quic(address));
-        self.dial_next(Dial { peer, rest: addresses, reply }, None);
-    }
-
-    /// All addresses of a known peer at once; an unknown one's one after the other, since each may be somebody else.
-    fn dial_next(&mut self, mut dial: Dial, failed: Option<DialError>) {
-        let options = match dial.peer {
-            Some(peer) if failed.is_none() => DialOpts::peer_id(peer)
-                .condition(PeerCondition::Disconnected)
-                .addresses(std::mem::take(&mut dial.rest))
-                .extend_addresses_through_behaviour()
-                .build(),
-            None if !dial.rest.is_empty() => DialOpts::unknown_peer_id().address(dial.rest.remove(0)).build(),
-            _ => {
-                return refuse(
-                    dial.reply,
-                    failed.map_or(NetError::NoAddress, |error| NetError::Dial(Box::new(error))),
-                );
-            }
-        };
-        let id = options.connection_id();
-        if self.dials.len() >= MAX_PENDING {
-            return refuse(dial.reply, NetError::Busy(MAX_PENDING));
-        }
-        match self.swarm.dial(options) {
-            Ok(()) => {
-                self.dials.insert(id, dial);
-            }
-            Err(error) => self.dial_next(dial, Some(error)),
-        }
-    }
-
-    fn on_dial_failed(&mut self, id: ConnectionId, error: DialError) {
-        if let Some(dial) = self.dials.remove(&id) {
-            tracing::debug!(%error, "a dial failed");
-            self.dial_next(dial, Some(error));
-        }
-    }
-
     fn on_connected(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
-        if let Some(dial) = self.dials.remove(&id) {
-            let _ = dial.reply.send(Ok(peer));
-        }
-        // Whoever dialled this peer another way has what it wanted.
-        let others: Vec<_> =
-            self.dials.iter().filter(|(_, dial)| dial.peer == Some(peer)).map(|(id, _)| *id).collect();
-        for dial in others.into_iter().filter_map(|id| self.dials.remove(&id)) {
-            let _ = dial.reply.send(Ok(peer));
+        let late = self.dials.on_connected(peer, id);
+        if late && self.peers.contains_key(&peer) {
+            self.swarm.close_connection(id);
         }
         if let Entry::Vacant(entry) = self.peers.entry(peer) {
             let (address, outbound) = (endpoint.get_remote_address().clone(), endpoint.is_dialer());
@@ -366,15 +315,4 @@ fn insert_bounded<K: Eq + Hash, T>(pending: &mut HashMap<K, Reply<T>>, id: K, re
         return refuse(reply, NetError::Busy(MAX_PENDING));
     }
     pending.insert(id, reply);
-}
-
-fn peer_of(address: &Multiaddr) -> Option<PeerId> {
-    address.iter().find_map(|part| match part {
-        Protocol::P2p(peer) => Some(peer),
-        _ => None,
-    })
-}
-
-fn is_quic(address: &Multiaddr) -> bool {
-    address.iter().any(|part| part == Protocol::QuicV1)
 }

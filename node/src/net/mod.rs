@@ -11,6 +11,7 @@
 
 mod behaviour;
 mod codec;
+mod dials;
 mod error;
 mod event_loop;
 pub mod hex;
@@ -252,11 +253,11 @@ impl Network {
         self.ask(|reply| Command::Listen { address, reply }).await
     }
 
-    /// Connects to a peer and returns who it is. QUIC addresses come first. A known peer is dialled at all addresses
-    /// at once, those that the DHT knows included; an unknown one at one after the other.
+    /// Connects to a peer and returns who it is. All addresses are tried at once, for a known peer those that the DHT
+    /// knows, too; the first connection counts, and QUIC has a head start.
     ///
     /// # Errors
-    /// [`NetError::Dial`] when the last address has failed.
+    /// [`NetError::Dial`] when every address has failed.
     pub async fn dial(&self, peer: Option<PeerId>, addresses: Vec<Multiaddr>) -> Result<PeerId, NetError> {
         self.ask(|reply| Command::Dial { peer, addresses, reply }).await
     }

@@ -117,3 +117,60 @@ impl RecordStore for RecordTable {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use libp2p::identity::Keypair;
+
+    use super::*;
+
+    fn provider(key: &str) -> ProviderRecord {
+        ProviderRecord::new(RecordKey::new(&key), PeerId::random(), vec!["/memory/1".parse().unwrap(); 100])
+    }
+
+    #[test]
+    fn providers_are_bounded_and_make_room_when_they_expire() {
+        let mut table = RecordTable::new("c".into());
+        let key = RecordKey::new(&"c/shard/0");
+        for key in ["d/shard/0", "c/shard/256", "c/shard/0/x", "x"] {
+            assert!(table.add_provider(provider(key)).is_err(), "{key}");
+        }
+        let expired = ProviderRecord { expires: Some(Instant::now()), ..provider("c/shard/0") };
+        table.add_provider(expired).unwrap();
+        for _ in 0..MAX_PROVIDERS {
+            table.add_provider(provider("c/shard/0")).unwrap();
+        }
+        assert!(table.add_provider(provider("c/shard/0")).is_err());
+        // Who is in it may say so again.
+        let again = table.providers(&key)[0].clone();
+        table.add_provider(again.clone()).unwrap();
+        assert_eq!(table.providers(&key).len(), MAX_PROVIDERS);
+        assert!(table.providers(&key).iter().all(|stored| stored.addresses.len() == MAX_ADDRESSES));
+        table.remove_provider(&key, &again.provider);
+        table.add_provider(provider("c/shard/0")).unwrap();
+    }
+
+    #[test]
+    fn a_full_table_makes_room_for_what_has_not_expired() {
+        let mut table = RecordTable::new("c".into());
+        let now = Instant::now();
+        for number in 0..MAX_RECORDS {
+            let expires = now + Duration::from_secs(if number == 0 { 0 } else { 60 });
+            let record =
+                Record { expires: Some(expires), ..Record::new(RecordKey::new(&number.to_string()), vec![]) };
+            table.records.insert(record.key.clone(), record);
+        }
+        let record = |id: u32| {
+            let keypair = Keypair::generate_ed25519();
+            let peer_id = keypair.public().to_peer_id().to_string();
+            let announcement = signed::tests::announcement("c", &peer_id, id);
+            let key = ShardKey::Replica(id, peer_id).text("c");
+            Record::new(RecordKey::new(&key), signed::seal(&keypair, 1, &announcement).unwrap())
+        };
+        table.put(record(0)).unwrap();
+        assert!(table.put(record(1)).is_err());
+        assert_eq!(table.records.len(), MAX_RECORDS);
+    }
+}

@@ -122,3 +122,54 @@ pub fn open(cluster: &str, key: &ShardKey, bytes: &[u8]) -> Result<Announced, Re
     }
     Ok(Announced { peer, sequence: record.sequence, announcement })
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+    use shard_wire::announce::{Capabilities, ReplicaState, ShardInfo};
+    use shard_wire::layers::LayerRange;
+
+    use super::*;
+
+    pub(in crate::net) fn announcement(cluster: &str, peer_id: &str, shard_id: u32) -> ShardAnnouncement {
+        ShardAnnouncement {
+            cluster: cluster.into(),
+            peer_id: peer_id.into(),
+            incarnation: 1,
+            listen_addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+            external_addresses: vec![],
+            shard: ShardInfo {
+                state: ReplicaState::Ready,
+                shard_id,
+                total_shards: 4,
+                total_layers: 4,
+                layers: LayerRange { start: shard_id, end: shard_id + 1 },
+                plan: "p".into(),
+                model_name: "m".into(),
+                model_sha256: "s".into(),
+                capabilities: Capabilities { shard_loaded: true, ..Capabilities::default() },
+            },
+        }
+    }
+
+    proptest! {
+        /// Whatever is changed in a record, it is refused or says the same.
+        #[test]
+        fn a_changed_record_is_refused(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let keypair = Keypair::ed25519_from_bytes([7; 32]).unwrap();
+            let peer = keypair.public().to_peer_id().to_string();
+            let mut bytes = seal(&keypair, 5, &announcement("c", &peer, 1)).unwrap();
+            let before = open("c", &ShardKey::Shard(1), &bytes).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Ok(after) = open("c", &ShardKey::Shard(1), &bytes) {
+                prop_assert_eq!(after, before);
+            }
+        }
+
+        #[test]
+        fn strangers_bytes_are_no_record(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+            prop_assert!(open("c", &ShardKey::Shard(1), &bytes).is_err());
+        }
+    }
+}
