@@ -3,6 +3,7 @@
 
 use crate::half::f16_to_f32;
 use crate::numerics::bf16_to_f32;
+use crate::rare;
 use crate::weight_type::WeightType;
 
 /// One block: `value = d · scale_s · q - dmin · min_s`, where `s` is the sub-block of `sub_len` values that holds `q`.
@@ -39,13 +40,13 @@ impl Block {
                 }
             }
             WeightType::Q6K => read_q6k(bytes, &mut block),
-            WeightType::F32 | WeightType::F16 | WeightType::Bf16 => {}
+            rare => rare::read(rare, bytes, &mut block),
         }
         block
     }
 }
 
-fn half(bytes: &[u8], at: usize) -> f32 {
+pub(crate) fn half(bytes: &[u8], at: usize) -> f32 {
     f16_to_f32(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
 }
 

@@ -31,6 +31,7 @@ pub mod numerics;
 pub mod ops;
 mod pack;
 pub mod pool;
+mod rare;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod simd;

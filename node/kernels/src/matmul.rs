@@ -100,6 +100,7 @@ pub fn matmul_on(
 
 fn run_rows(isa: Isa, w: &Matrix, x: &Activations, rows: Range<usize>, out: &Output) {
     match isa {
+        _ if !w.weight_type().is_fast() => scalar::wide_rows(w, x, rows, out),
         // SAFETY: `matmul_on` checked the widths and that the processor has this tier.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { simd::rows::<Avx512>(w, x, rows, out) },

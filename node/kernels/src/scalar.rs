@@ -4,13 +4,19 @@ use std::ops::Range;
 
 use crate::activations::{Activations, BATCH};
 use crate::blocks::{Block, dequantize_row};
-use crate::lanes::{LANES, sum};
+use crate::lanes::{LANES, multiversion, sum};
 use crate::matmul::Output;
 use crate::matrix::{MAX_BLOCK_BYTES, Matrix};
 use crate::numerics::add_block;
 use crate::weight_type::Family;
 
+multiversion! {
+    /// [`rows`], as the compiler vectorises it for the best instruction set here.
+    pub(crate) fn wide_rows(w: &Matrix<'_>, x: &Activations, rows: Range<usize>, out: &Output) = crate::scalar::rows;
+}
+
 /// Computes the outputs of some weight rows for all activation rows.
+#[inline(always)]
 pub(crate) fn rows(w: &Matrix, x: &Activations, rows: Range<usize>, out: &Output) {
     for row in rows {
         match w.weight_type().family() {
@@ -20,6 +26,7 @@ pub(crate) fn rows(w: &Matrix, x: &Activations, rows: Range<usize>, out: &Output
     }
 }
 
+#[inline(always)]
 fn quantized_row(w: &Matrix, x: &Activations, row: usize, out: &Output) {
     let (ty, form) = (w.weight_type(), x.form(w.weight_type().family()));
     let (len, mut scratch) = (ty.block_len(), [0; MAX_BLOCK_BYTES]);
@@ -41,6 +48,7 @@ fn quantized_row(w: &Matrix, x: &Activations, row: usize, out: &Output) {
 }
 
 /// `isum` and `msum` of [`crate::numerics`].
+#[inline(always)]
 fn dot(block: &Block, q: &[i8]) -> (i32, i32) {
     let sub = block.sub_len;
     let (mut isum, mut msum) = (0, 0);

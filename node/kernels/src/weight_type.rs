@@ -19,6 +19,16 @@ pub enum WeightType {
     Q5K,
     /// 256 values of 6 bits; per 16 an 8-bit scale.
     Q6K,
+    /// 32 values of 4 bits, one f16 scale and one f16 minimum. Without vector kernels, as all that follow.
+    Q4_1,
+    /// 32 values of 5 bits, one f16 scale.
+    Q5_0,
+    /// 32 values of 5 bits, one f16 scale and one f16 minimum.
+    Q5_1,
+    /// 256 values of 2 bits; per 16 a 4-bit scale and a 4-bit minimum.
+    Q2K,
+    /// 256 values of 3 bits; per 16 a 6-bit scale.
+    Q3K,
 }
 
 /// What a row of activations is turned into before it meets a weight row.
@@ -34,8 +44,21 @@ pub(crate) enum Family {
 
 impl WeightType {
     /// All types, for tables and tests.
-    pub const ALL: [Self; 8] =
-        [Self::F32, Self::F16, Self::Bf16, Self::Q4_0, Self::Q8_0, Self::Q4K, Self::Q5K, Self::Q6K];
+    pub const ALL: [Self; 13] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q4_0,
+        Self::Q8_0,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q2K,
+        Self::Q3K,
+    ];
 
     /// The type that GGUF writes as `id` (`enum ggml_type`), or none where there is no kernel for it.
     pub fn from_ggml(id: u32) -> Option<Self> {
@@ -53,6 +76,11 @@ impl WeightType {
             Self::Q5K => 13,
             Self::Q6K => 14,
             Self::Bf16 => 30,
+            Self::Q4_1 => 3,
+            Self::Q5_0 => 6,
+            Self::Q5_1 => 7,
+            Self::Q2K => 10,
+            Self::Q3K => 11,
         }
     }
 
@@ -60,8 +88,8 @@ impl WeightType {
     pub fn block_len(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
-            Self::Q4_0 | Self::Q8_0 => 32,
-            Self::Q4K | Self::Q5K | Self::Q6K => 256,
+            Self::Q4_0 | Self::Q8_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => 32,
+            Self::Q4K | Self::Q5K | Self::Q6K | Self::Q2K | Self::Q3K => 256,
         }
     }
 
@@ -75,6 +103,11 @@ impl WeightType {
             Self::Q4K => 144,
             Self::Q5K => 176,
             Self::Q6K => 210,
+            Self::Q4_1 => 20,
+            Self::Q5_0 => 22,
+            Self::Q5_1 => 24,
+            Self::Q2K => 84,
+            Self::Q3K => 110,
         }
     }
 
@@ -86,16 +119,21 @@ impl WeightType {
         (cols / self.block_len()).checked_mul(self.block_bytes())
     }
 
-    /// Whether [`Matrix::pack`](crate::Matrix::pack) has a layout for this type: the quantised ones do.
+    /// Whether there are vector kernels for this type; the others take several times as long.
+    pub fn is_fast(self) -> bool {
+        !matches!(self, Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q2K | Self::Q3K)
+    }
+
+    /// Whether [`Matrix::pack`](crate::Matrix::pack) has a layout for this type: the fast quantised ones do.
     pub fn packs(self) -> bool {
-        self.family() != Family::Float
+        self.is_fast() && self.family() != Family::Float
     }
 
     pub(crate) fn family(self) -> Family {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => Family::Float,
-            Self::Q4_0 | Self::Q8_0 => Family::Per32,
-            Self::Q4K | Self::Q5K | Self::Q6K => Family::Per256,
+            Self::Q4_0 | Self::Q8_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => Family::Per32,
+            Self::Q4K | Self::Q5K | Self::Q6K | Self::Q2K | Self::Q3K => Family::Per256,
         }
     }
 }

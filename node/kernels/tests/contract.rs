@@ -30,12 +30,17 @@ impl Random {
                 WeightType::F32 => block.copy_from_slice(&self.unit().to_le_bytes()),
                 WeightType::F16 => block[1] = block[1] & 0x87 | 0x20,
                 WeightType::Bf16 => block[1] = block[1] & 0x80 | 0x3e,
-                WeightType::Q4_0 | WeightType::Q8_0 => block[1] = block[1] & 0x87 | 0x20,
-                WeightType::Q4K | WeightType::Q5K => {
+                WeightType::Q4_0 | WeightType::Q8_0 | WeightType::Q5_0 => block[1] = block[1] & 0x87 | 0x20,
+                WeightType::Q4K | WeightType::Q5K | WeightType::Q4_1 | WeightType::Q5_1 => {
                     block[1] = block[1] & 0x87 | 0x20;
                     block[3] = block[3] & 0x87 | 0x20;
                 }
                 WeightType::Q6K => block[209] = block[209] & 0x87 | 0x20,
+                WeightType::Q3K => block[109] = block[109] & 0x87 | 0x20,
+                WeightType::Q2K => {
+                    block[81] = block[81] & 0x87 | 0x20;
+                    block[83] = block[83] & 0x87 | 0x20;
+                }
             }
         }
         bytes
@@ -168,7 +173,9 @@ fn extremes_do_not_overflow() {
         let mut bytes = vec![fill; scales.len()];
         let heads: &[usize] = match ty {
             WeightType::Q6K => &[208, 209],
-            WeightType::Q4K | WeightType::Q5K => &[0, 1, 2, 3],
+            WeightType::Q4K | WeightType::Q5K | WeightType::Q4_1 | WeightType::Q5_1 => &[0, 1, 2, 3],
+            WeightType::Q3K => &[108, 109],
+            WeightType::Q2K => &[80, 81, 82, 83],
             _ => &[0, 1],
         };
         for (block, scales) in

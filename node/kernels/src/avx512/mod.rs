@@ -28,7 +28,7 @@ impl Kernels for Avx512 {
                 WeightType::Q6K => row_k::q6k(row, x),
                 WeightType::Q8_0 => row_32::q8_0(row, x),
                 WeightType::Q4_0 => row_32::q4_0(row, x),
-                WeightType::F32 | WeightType::F16 | WeightType::Bf16 => 0.0,
+                _ => 0.0,
             }
         }
     }
@@ -78,7 +78,7 @@ unsafe fn panels_of<const T: usize>(
             WeightType::Q6K => by_rows!(q6k),
             WeightType::Q8_0 => by_rows!(q8_0),
             WeightType::Q4_0 => by_rows!(q4_0),
-            WeightType::F32 | WeightType::F16 | WeightType::Bf16 => {}
+            _ => {}
         }
     }
 }
