@@ -137,6 +137,11 @@ impl Client {
         (Self { commands }, queue)
     }
 
+    /// The owner of the sessions has ended.
+    pub fn is_closed(&self) -> bool {
+        self.commands.is_closed()
+    }
+
     /// Opens a session along a complete route.
     ///
     /// # Errors

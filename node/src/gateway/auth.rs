@@ -1,0 +1,88 @@
+//! Who may ask: API keys, one per line of a file, and the operator's key, good for the pipeline object only.
+
+use std::fmt;
+use std::hint::black_box;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use super::Gateway;
+use super::error::ApiError;
+
+/// A key file that would leave the endpoint open or closed by mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the {0} holds no key: one per line, lines that begin with # are comments")]
+pub struct NoKey(&'static str);
+
+/// The keys, as digests: the comparison takes the same time whatever was sent, and nothing can print them.
+#[derive(Clone, Default)]
+pub struct Keys {
+    api: Vec<[u8; 32]>,
+    operator: Vec<[u8; 32]>,
+}
+
+/// What a route asks of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// An API key.
+    Api,
+    /// An API key or the operator's.
+    Pipeline,
+}
+
+impl Keys {
+    /// Reads the texts of `--api-keys-file` and `--operator-key-file`. Without API keys everything is open.
+    ///
+    /// # Errors
+    /// A file that is given and holds no key.
+    pub fn parse(api: Option<&str>, operator: Option<&str>) -> Result<Self, NoKey> {
+        let digests = |text: Option<&str>, name| -> Result<Vec<[u8; 32]>, NoKey> {
+            let Some(text) = text else { return Ok(Vec::new()) };
+            let keys = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            let keys: Vec<_> = keys.map(digest).collect();
+            if keys.is_empty() { Err(NoKey(name)) } else { Ok(keys) }
+        };
+        Ok(Self { api: digests(api, "API key file")?, operator: digests(operator, "operator key file")? })
+    }
+
+    fn permit(&self, scope: Scope, headers: &HeaderMap) -> Result<(), ApiError> {
+        if self.api.is_empty() {
+            return Ok(());
+        }
+        let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let (scheme, key) = sent.and_then(|value| value.split_once(' ')).ok_or(ApiError::Unauthorized)?;
+        let sent = digest(key.trim());
+        let operator = if scope == Scope::Pipeline { self.operator.as_slice() } else { &[] };
+        // Every key is compared, so that the time tells neither which one matched nor how far.
+        let known = self.api.iter().chain(operator).fold(false, |known, key| known | same(key, &sent));
+        if known && scheme.eq_ignore_ascii_case("bearer") { Ok(()) } else { Err(ApiError::Unauthorized) }
+    }
+}
+
+fn digest(key: &str) -> [u8; 32] {
+    Sha256::digest(key.as_bytes()).into()
+}
+
+fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    black_box(a.iter().zip(b).fold(0, |differences, (a, b)| differences | (a ^ b))) == 0
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keys {{ api: {}, operator: {} }}", self.api.len(), self.operator.len())
+    }
+}
+
+/// Refuses a request without a key of the scope, before its body is read.
+pub(super) async fn require(
+    State((gateway, scope)): State<(Gateway, Scope)>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    gateway.keys.permit(scope, request.headers())?;
+    Ok(next.run(request).await)
+}

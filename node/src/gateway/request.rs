@@ -1,0 +1,248 @@
+//! JSON to a request that cannot be wrong: every parameter read, ranges checked, defaults resolved.
+//!
+//! Defaults are OpenAI's where it has them (`temperature` 1.0), except that `max_tokens` is the rest of the context.
+//! `top_k`, `min_p` and `repetition_penalty` are extensions with the names that vLLM and llama.cpp use. What would change
+//! the answer and is not offered (`tools`, JSON mode, images, …) is refused by name; what would not (`user`, `metadata`, …) is ignored.
+
+use std::hash::{BuildHasher, RandomState};
+
+use serde_json::Value;
+use shard_engine::chat::Message;
+use shard_wire::session::Sampling;
+
+use super::error::ApiError;
+use super::fields::{Fields, wrong};
+use super::messages;
+
+/// Choices of one request over all its prompts: each is a session of its own and takes a slot.
+const MAX_CHOICES: usize = 16;
+/// Stop strings of one request, OpenAI's limit.
+const MAX_STOPS: usize = 4;
+/// Bytes of one stop string: text is held back for as long as it may become one.
+const MAX_STOP_LEN: usize = 256;
+/// Entries of `logit_bias`; they travel with OPEN through every stage.
+const MAX_BIASES: usize = 1024;
+
+/// Which of the two APIs a request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Api {
+    /// `/v1/chat/completions`
+    Chat,
+    /// `/v1/completions`
+    Completion,
+}
+
+/// What the answer shall continue.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Input {
+    /// Messages for the chat template.
+    Chat(Vec<Message>),
+    /// One or several texts or token sequences, each answered by itself.
+    Prompts(Vec<Text>),
+}
+
+/// One prompt of `/v1/completions`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Text {
+    /// Text, still to be encoded.
+    Plain(String),
+    /// Token ids, used as they are.
+    Ids(Vec<u32>),
+}
+
+/// A valid request.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Request {
+    pub(super) api: Api,
+    pub(super) input: Input,
+    /// The model that the client named.
+    pub(super) model: Option<String>,
+    /// Answers for each prompt.
+    pub(super) n: u32,
+    /// Tokens to generate at most; `None` is the rest of the context.
+    pub(super) max_tokens: Option<u32>,
+    pub(super) sampling: Sampling,
+    pub(super) stop: Vec<String>,
+    pub(super) stream: bool,
+    pub(super) include_usage: bool,
+    /// Begin the text of the answer with the prompt.
+    pub(super) echo: bool,
+}
+
+impl Request {
+    pub(super) fn parse(api: Api, body: &[u8]) -> Result<Self, ApiError> {
+        let mut fields = Fields::parse(body)?;
+        refuse_unsupported(api, &mut fields)?;
+        let input = match api {
+            Api::Chat => Input::Chat(messages::parse(fields.take("messages"))?),
+            Api::Completion => Input::Prompts(prompts(fields.take("prompt"))?),
+        };
+        let n = fields.integer("n", 1..=MAX_CHOICES as i64)?.map_or(1, to_u32);
+        let prompts = if let Input::Prompts(prompts) = &input { prompts.len() } else { 1 };
+        if prompts * n as usize > MAX_CHOICES {
+            let message =
+                format!("{prompts} prompts with {n} choices each are more than {MAX_CHOICES} answers");
+            return Err(ApiError::parameter("n", message));
+        }
+        let stream = fields.flag("stream")?.unwrap_or(false);
+        let request = Self {
+            api,
+            input,
+            n,
+            model: fields.text("model")?,
+            max_tokens: max_tokens(&mut fields)?,
+            sampling: sampling(api, &mut fields)?,
+            stop: stops(fields.take("stop"))?,
+            stream,
+            include_usage: include_usage(stream, &mut fields)?,
+            echo: api == Api::Completion && fields.flag("echo")?.unwrap_or(false),
+        };
+        if request.echo && request.sampling.logprobs.is_some() {
+            let message =
+                "the probabilities of prompt tokens are not computed: leave out 'echo' or 'logprobs'";
+            return Err(ApiError::Unsupported { param: "echo".into(), message: message.into() });
+        }
+        Ok(request)
+    }
+}
+
+fn to_u32(value: i64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+/// `max_completion_tokens` is the newer name of the same bound.
+fn max_tokens(fields: &mut Fields) -> Result<Option<u32>, ApiError> {
+    let range = || 1..=i64::from(u32::MAX);
+    let newer = fields.integer("max_completion_tokens", range())?;
+    let older = fields.integer("max_tokens", range())?;
+    Ok(newer.or(older).map(to_u32))
+}
+
+fn include_usage(stream: bool, fields: &mut Fields) -> Result<bool, ApiError> {
+    match fields.object("stream_options")? {
+        Some(_) if !stream => Err(ApiError::parameter("stream_options", "it is only for 'stream': true")),
+        Some(mut options) => Ok(options.flag("include_usage")?.unwrap_or(false)),
+        None => Ok(false),
+    }
+}
+
+fn sampling(api: Api, fields: &mut Fields) -> Result<Sampling, ApiError> {
+    let logprobs = match api {
+        Api::Chat => {
+            let wanted = fields.flag("logprobs")?.unwrap_or(false);
+            match fields.integer("top_logprobs", 0..=20)? {
+                Some(_) if !wanted => {
+                    return Err(ApiError::parameter("top_logprobs", "it needs 'logprobs': true"));
+                }
+                top => wanted.then(|| top.unwrap_or(0)),
+            }
+        }
+        Api::Completion => fields.integer("logprobs", 0..=5)?,
+    };
+    Ok(Sampling {
+        temperature: fields.number("temperature", 0.0..=2.0)?.unwrap_or(1.0),
+        // -1 is vLLM's word for "all".
+        top_k: fields.integer("top_k", -1..=i64::from(i32::MAX))?.map_or(0, |k| to_u32(k.max(0))),
+        top_p: fields.number("top_p", 0.0..=1.0)?.unwrap_or(1.0),
+        min_p: fields.number("min_p", 0.0..=1.0)?.unwrap_or(0.0),
+        repetition_penalty: fields.number("repetition_penalty", 0.01..=10.0)?.unwrap_or(1.0),
+        presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.unwrap_or(0.0),
+        frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?.unwrap_or(0.0),
+        seed: fields.integer("seed", i64::MIN..=i64::MAX)?.map_or_else(random, i64::cast_unsigned),
+        logit_bias: logit_bias(fields)?,
+        logprobs: logprobs.map(|top| u8::try_from(top).unwrap_or(u8::MAX)),
+    })
+}
+
+/// Without a seed every answer is another one: the hasher's keys come from the operating system.
+fn random() -> u64 {
+    RandomState::new().hash_one(0u8)
+}
+
+fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
+    let Some(biases) = fields.object("logit_bias")? else { return Ok(Vec::new()) };
+    let mut list = Vec::new();
+    for (id, bias) in biases.into_members() {
+        let Ok(token) = id.parse::<u32>() else {
+            return Err(ApiError::parameter("logit_bias", "the names of its members are token ids"));
+        };
+        #[allow(clippy::cast_possible_truncation, reason = "-100 to 100")]
+        match bias.as_f64() {
+            Some(number) if (-100.0..=100.0).contains(&number) => list.push((token, number as f32)),
+            _ => return Err(wrong(&format!("logit_bias.{token}"), "a number from -100 to 100", &bias)),
+        }
+        if list.len() > MAX_BIASES {
+            return Err(ApiError::parameter("logit_bias", format!("it has more than {MAX_BIASES} members")));
+        }
+    }
+    Ok(list)
+}
+
+fn stops(value: Option<Value>) -> Result<Vec<String>, ApiError> {
+    let expected = format!("a string or up to {MAX_STOPS} strings of 1 to {MAX_STOP_LEN} bytes");
+    let values = match value {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(values)) => values,
+        Some(value) => vec![value],
+    };
+    if values.len() > MAX_STOPS {
+        return Err(ApiError::parameter("stop", format!("expected {expected}, got {}", values.len())));
+    }
+    let stop = |value| match value {
+        Value::String(text) if (1..=MAX_STOP_LEN).contains(&text.len()) => Ok(text),
+        Value::String(text) => {
+            Err(ApiError::parameter("stop", format!("expected {expected}, got {} bytes", text.len())))
+        }
+        other => Err(wrong("stop", &expected, &other)),
+    };
+    values.into_iter().map(stop).collect()
+}
+
+/// A string, strings, token ids, or lists of token ids.
+fn prompts(value: Option<Value>) -> Result<Vec<Text>, ApiError> {
+    let expected = "a string, an array of strings, an array of token ids, or an array of such arrays";
+    let one = |value: Value| match value {
+        Value::String(text) => Ok(Text::Plain(text)),
+        Value::Array(ids) => {
+            ids.iter().map(id).collect::<Option<_>>().map(Text::Ids).ok_or(Value::Array(ids))
+        }
+        other => Err(other),
+    };
+    let prompts = match value {
+        None => return Err(ApiError::parameter("prompt", "it is required")),
+        Some(Value::Array(items)) if items.first().is_some_and(|first| !first.is_number()) => {
+            items.into_iter().map(one).collect()
+        }
+        Some(single) => one(single).map(|prompt| vec![prompt]),
+    };
+    prompts.map_err(|value| wrong("prompt", expected, &value))
+}
+
+fn id(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|id| u32::try_from(id).ok())
+}
+
+/// Parameters with a value that asks for more than this server can do.
+fn refuse_unsupported(api: Api, fields: &mut Fields) -> Result<(), ApiError> {
+    let refuse = |param: &str, message: &str| {
+        Err(ApiError::Unsupported { param: param.to_owned(), message: message.to_owned() })
+    };
+    let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+    let chat = ["tools", "functions", "audio", "web_search_options"];
+    let completion = ["suffix"];
+    for param in if api == Api::Chat { chat.as_slice() } else { completion.as_slice() } {
+        if fields.take(param).is_some_and(|value| !empty(&value) && value != "") {
+            return refuse(param, "it is not offered here; leave it out");
+        }
+    }
+    if fields.take("response_format").is_some_and(|format| format["type"] != "text") {
+        return refuse("response_format", "only {\"type\": \"text\"} is offered");
+    }
+    if fields.take("modalities").is_some_and(|list| list != serde_json::json!(["text"])) {
+        return refuse("modalities", "only [\"text\"] is offered");
+    }
+    if fields.take("best_of").is_some_and(|best| best != 1) {
+        return refuse("best_of", "only 1 is offered; use 'n'");
+    }
+    Ok(())
+}
