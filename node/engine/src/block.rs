@@ -89,6 +89,11 @@ impl Block {
         [q, k, v, o, gate, up, down]
     }
 
+    pub(crate) fn matrices(&self) -> [&Weight; 7] {
+        let Self { attn_norm: _, q, k, v, o, ffn_norm: _, gate, up, down } = self;
+        [q, k, v, o, gate, up, down]
+    }
+
     /// Sends the rows of `scratch.x` through the layer. `caches` are this layer's, one for each of `spans`.
     ///
     /// With `keep`, a flag for each of `spans`, only the last rows of the spans it names go on and stay in `x`: of the

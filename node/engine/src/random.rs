@@ -214,6 +214,27 @@ fn fill(ty: GgmlType, reach: f32, random: &mut Random, block: &mut [u8]) -> Resu
             block[192..208].iter_mut().for_each(|scale| *scale = (*scale & 31) + 32);
             block[208..].copy_from_slice(&half(reach / (32.0 * 63.0)));
         }
+        GgmlType::Q4_1 | GgmlType::Q5_1 => {
+            let steps = if ty == GgmlType::Q4_1 { 15.0 } else { 31.0 };
+            random.bytes(block);
+            block[..2].copy_from_slice(&half(2.0 * reach / steps));
+            block[2..4].copy_from_slice(&half(-reach));
+        }
+        GgmlType::Q5_0 => {
+            random.bytes(block);
+            block[..2].copy_from_slice(&half(reach / 16.0));
+        }
+        GgmlType::Q2K => {
+            random.bytes(block);
+            block[..16].iter_mut().for_each(|b| *b = *b & 15 | *b << 4);
+            let d = reach / (15.0 * 1.5);
+            block[80..82].copy_from_slice(&half(d));
+            block[82..].copy_from_slice(&half(d * 1.5));
+        }
+        GgmlType::Q3K => {
+            random.bytes(block);
+            block[108..].copy_from_slice(&half(reach / (32.0 * 4.0)));
+        }
         _ => return Err(RandomError::Type { ty }),
     }
     Ok(())

@@ -8,6 +8,7 @@
 //!                                                            wanted rows ─▶ norm ─▶ head ─▶ logits
 //! ```
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -203,6 +204,21 @@ impl ShardModel {
     /// Where the weights are.
     pub fn memory(&self) -> Memory {
         self.memory
+    }
+
+    /// What a user should know about the file, one sentence each: weights of types that take several times as long.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut slow: BTreeMap<&str, usize> = BTreeMap::new();
+        let weights = self.blocks.iter().flat_map(Block::matrices).chain(self.head.iter().map(|h| &h.output));
+        for weight in weights.filter(|weight| !weight.is_fast()) {
+            *slow.entry(weight.ty().name()).or_default() += 1;
+        }
+        let warn = |(ty, count)| {
+            format!(
+                "{count} tensors are of type {ty}, which has no vector kernels: they take several times as long"
+            )
+        };
+        slow.into_iter().map(warn).collect()
     }
 
     /// A session of up to `positions` positions. Their memory is reserved now and taken as they are computed.

@@ -134,7 +134,7 @@ impl ModelFile {
         #[allow(unsafe_code)]
         let matrix = unsafe { std::mem::transmute::<Matrix<'_>, Matrix<'static>>(matrix) };
         let range = (tensor.offset as usize, tensor.bytes as usize);
-        Ok(Weight { matrix, source: Some((Arc::clone(&part.map), range)) })
+        Ok(Weight { ty: tensor.ty, matrix, source: Some((Arc::clone(&part.map), range)) })
     }
 
     /// A vector of f32; empty where there is none.
@@ -179,6 +179,11 @@ fn weight_type(ty: GgmlType) -> Option<WeightType> {
         GgmlType::Q4K => WeightType::Q4K,
         GgmlType::Q5K => WeightType::Q5K,
         GgmlType::Q6K => WeightType::Q6K,
+        GgmlType::Q4_1 => WeightType::Q4_1,
+        GgmlType::Q5_0 => WeightType::Q5_0,
+        GgmlType::Q5_1 => WeightType::Q5_1,
+        GgmlType::Q2K => WeightType::Q2K,
+        GgmlType::Q3K => WeightType::Q3K,
         _ => return None,
     })
 }
@@ -186,6 +191,7 @@ fn weight_type(ty: GgmlType) -> Option<WeightType> {
 /// A matrix, and the map that it reads.
 #[derive(Debug)]
 pub(crate) struct Weight {
+    ty: GgmlType,
     matrix: Matrix<'static>,
     /// The map with the offset and length of the matrix in it; `None` where the matrix has memory of its own.
     source: Option<(Arc<Mmap>, (usize, usize))>,
@@ -200,6 +206,16 @@ impl Weight {
     pub(crate) fn bytes(&self) -> u64 {
         let matrix = &self.matrix;
         matrix.weight_type().row_bytes(matrix.cols()).map_or(0, |row| (row * matrix.rows()) as u64)
+    }
+
+    /// There are vector kernels for its type.
+    pub(crate) fn is_fast(&self) -> bool {
+        self.matrix.weight_type().is_fast()
+    }
+
+    /// ggml's name of its type.
+    pub(crate) fn ty(&self) -> GgmlType {
+        self.ty
     }
 
     pub(crate) fn is_packed(&self) -> bool {
