@@ -15,6 +15,7 @@ pub mod net;
 pub mod report;
 pub mod ring;
 pub mod start;
+pub mod store;
 pub mod telemetry;
 pub mod torrent;
 pub mod watch;

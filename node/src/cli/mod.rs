@@ -10,7 +10,10 @@
 
 mod call;
 mod http;
+mod inspect;
+mod plan;
 mod signal;
+mod split;
 mod status;
 mod table;
 
@@ -55,6 +58,9 @@ struct Shardctl {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Split(split::SplitArgs),
+    Inspect(inspect::InspectArgs),
+    Plan(plan::PlanArgs),
     Status(StatusArgs),
     Call(CallArgs),
 }
@@ -132,14 +138,19 @@ fn server() -> Result<Ending, Failure> {
 }
 
 fn shardctl() -> Result<Ending, Failure> {
-    let Shardctl { command } = Shardctl::parse();
-    block_on(async {
-        let shutdown = Shutdown::watch(false)?;
-        match command {
-            Command::Status(args) => status::run(args, shutdown).await,
-            Command::Call(args) => call::run(args, shutdown).await,
-        }
-    })
+    match Shardctl::parse().command {
+        // Files only: no runtime, and Ctrl-C ends them at once.
+        Command::Split(args) => split::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Status(args) => until_stopped(async |shutdown| status::run(args, shutdown).await),
+        Command::Call(args) => until_stopped(async |shutdown| call::run(args, shutdown).await),
+    }
+}
+
+/// A command that waits for others, and for Ctrl-C.
+fn until_stopped(command: impl AsyncFnOnce(Shutdown) -> Result<Ending, Failure>) -> Result<Ending, Failure> {
+    block_on(async { command(Shutdown::watch(false)?).await })
 }
 
 /// A program that stays until it is told to end.

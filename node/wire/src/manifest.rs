@@ -216,14 +216,20 @@ pub fn shard_name(id: usize) -> String {
 }
 
 /// Offset and size of every piece of a file: its header, then its tensors, given by offset and size.
-pub fn cut(header: u64, tensors: impl IntoIterator<Item = (u64, u64)>) -> impl Iterator<Item = (u64, u64)> {
-    let inside = |(offset, size): (u64, u64)| {
-        (0..size.div_ceil(PIECE_SIZE)).map(move |i| {
-            let begin = i * PIECE_SIZE;
-            (offset + begin, PIECE_SIZE.min(size - begin))
-        })
-    };
-    [(0, header)].into_iter().chain(tensors.into_iter().flat_map(inside))
+pub fn cut(
+    header: u64,
+    tensors: impl IntoIterator<Item = (u64, u64)>,
+) -> impl Iterator<Item = (u64, u64)> {
+    let inside = tensors.into_iter().flat_map(|(offset, size)| cut_tensor(offset, size));
+    [(0, header)].into_iter().chain(inside)
+}
+
+/// Offset and size of every piece of the tensor that begins at `offset`.
+pub fn cut_tensor(offset: u64, size: u64) -> impl Iterator<Item = (u64, u64)> {
+    (0..size.div_ceil(PIECE_SIZE)).map(move |i| {
+        let begin = i * PIECE_SIZE;
+        (offset + begin, PIECE_SIZE.min(size - begin))
+    })
 }
 
 impl File {

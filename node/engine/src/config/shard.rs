@@ -8,7 +8,8 @@ pub(crate) const SHARD_ID: &str = "shardcluster.shard_id";
 pub(crate) const SHARD_COUNT: &str = "shardcluster.shard_count";
 pub(crate) const LAYER_START: &str = "shardcluster.layer_start";
 pub(crate) const LAYER_END: &str = "shardcluster.layer_end";
-pub(crate) const MODEL_SHA256: &str = "shardcluster.model_sha256";
+/// The key of the model's hash in a shard file.
+pub const MODEL_SHA256: &str = "shardcluster.model_sha256";
 
 /// What a shard file says about its place in the model.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,12 @@
+//! Model files: what is in them, how to cut them into shards, and the shards on disk.
+//!
+//! ```text
+//!  model ─▶ Model::open ─▶ plan::balanced_starts (pure) ─▶ split ─▶ shard-{i}.gguf, tokenizer.gguf, manifest.json
+//!   headers only            which layers go where           every byte once to hash, once to copy
+//! ```
+
+pub mod hash;
+pub mod inspect;
+pub mod model;
+pub mod plan;
+pub mod split;
