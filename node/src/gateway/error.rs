@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::ring::client::{AnswerError, OpenError};
 
-/// When a client that found the fleet full may try again. An answer takes seconds; a queue place is free sooner.
+/// When a client that found the fleet and its queue full may try again.
 const RETRY_BUSY: Duration = Duration::from_secs(2);
 /// When a client that found the pipeline incomplete may try again.
 const RETRY_INCOMPLETE: Duration = Duration::from_secs(5);
@@ -86,15 +86,6 @@ pub enum ApiError {
     /// The body is not declared as JSON. Browsers may send other types to a local server from any page.
     #[error("The content type is '{0}': send 'Content-Type: application/json'.")]
     ContentType(String),
-    /// As many requests wait as may.
-    #[error("All slots of the fleet are taken and {waiting} requests wait already.")]
-    QueueFull {
-        /// Requests that wait.
-        waiting: usize,
-    },
-    /// No slot was free while the request waited.
-    #[error("All slots of the fleet were taken for {} s.", .0.as_secs())]
-    Busy(Duration),
     /// No announcement or manifest has told the model yet.
     #[error("The model is not known yet: {0}.")]
     ModelUnknown(String),
@@ -173,10 +164,7 @@ impl ApiError {
             Self::SlowBody(_) => shape(StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             Self::TooLarge(_) => shape(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::ContentType(_) => shape(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type"),
-            Self::QueueFull { .. } => later(StatusCode::TOO_MANY_REQUESTS, "queue_full", RETRY_BUSY),
-            Self::Busy(_) | Self::Open(OpenError::Busy) => {
-                later(StatusCode::TOO_MANY_REQUESTS, "fleet_busy", RETRY_BUSY)
-            }
+            Self::Open(OpenError::Busy) => later(StatusCode::TOO_MANY_REQUESTS, "fleet_busy", RETRY_BUSY),
             Self::ModelUnknown(_) => {
                 later(StatusCode::SERVICE_UNAVAILABLE, "model_not_ready", RETRY_INCOMPLETE)
             }

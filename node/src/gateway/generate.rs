@@ -1,7 +1,7 @@
 //! One request's answers: prompts in, events out.
 //!
 //! ```text
-//! Job ── queue ──▶ Opened ── token ─▶ decoder ─▶ transcript ──▶ Text … ──▶ Done
+//! Job ── ring ───▶ Opened ── token ─▶ decoder ─▶ transcript ──▶ Text … ──▶ Done
 //!          │429, 503            │504, lost            │stop string: the rest is dropped
 //! ```
 //! Nothing runs unless it is polled: a client that reads slowly holds tokens back in the bounded queue of the ring, and
@@ -17,12 +17,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Gateway;
 use super::error::ApiError;
+use super::metrics::Counted;
 use super::prompt::Job;
-use super::queue::Admitted;
 use super::timings::Meter;
 use super::transcript::{Piece, Scored, Transcript};
 use crate::model::Model;
-use crate::ring::client::{AnswerError, OpenError, Token};
+use crate::ring::client::{Answer, AnswerError, OpenError, Token};
 
 /// What happens to an answer, in this order: `Opened`, any number of `Text`, `Done`.
 #[derive(Debug)]
@@ -88,19 +88,25 @@ fn answer(waiting: Waiting) -> impl Stream<Item = Result<Event, ApiError>> {
 async fn open(waiting: Waiting) -> Result<(Box<Running>, Event), ApiError> {
     let Waiting { gateway, model, mut job, arrived } = waiting;
     let used = u32::try_from(job.prompt.ids.len()).unwrap_or(u32::MAX);
-    let admitted = match gateway.queue.open(job.prompt.clone()).await {
-        Err(ApiError::Open(OpenError::TooLong { limit, .. }))
-            if used < limit && used + job.prompt.max_tokens > limit =>
-        {
-            job.prompt.max_tokens = limit - used;
-            gateway.queue.open(job.prompt.clone()).await
+    let (begun, until) = (Instant::now(), arrived + job.prompt.deadline);
+    let waiting = Counted::new(&gateway.metrics.waiting);
+    let opening = async {
+        match gateway.client.generate(job.prompt.clone()).await {
+            Err(OpenError::TooLong { limit, .. }) if used < limit && used + job.prompt.max_tokens > limit => {
+                job.prompt.max_tokens = limit - used;
+                gateway.client.generate(job.prompt.clone()).await
+            }
+            opened => opened,
         }
-        opened => opened,
     };
-    let admitted = admitted.map_err(|error| gateway.explain(error, used))?;
-    let (queued, opened_in) = (admitted.queued, admitted.answer.opened_in);
+    let answer = timeout_at(until, opening).await.map_err(|_| ApiError::Deadline(until - arrived))?;
+    drop(waiting);
+    let answer = answer.map_err(|error| gateway.explain(error, used))?;
+    let opened_in = answer.opened_in;
+    let queued = begun.elapsed().saturating_sub(opened_in);
     let running = Running {
-        admitted,
+        answer,
+        _active: Counted::new(&gateway.metrics.active),
         index: job.index,
         decoder: model.decoder(job.start),
         transcript: Transcript::new(job.stop),
@@ -108,7 +114,7 @@ async fn open(waiting: Waiting) -> Result<(Box<Running>, Event), ApiError> {
         meter: Meter::new(arrived, queued, opened_in, used),
         prompt: used,
         timeout: job.prompt.deadline,
-        until: arrived + job.prompt.deadline,
+        until,
         end: "cancelled",
         model,
         gateway,
@@ -118,7 +124,8 @@ async fn open(waiting: Waiting) -> Result<(Box<Running>, Event), ApiError> {
 
 /// An answer under way.
 struct Running {
-    admitted: Admitted,
+    answer: Answer,
+    _active: Counted,
     index: u32,
     decoder: Decoder,
     transcript: Transcript,
@@ -170,7 +177,7 @@ impl Running {
     }
 
     async fn token(&mut self) -> Result<Token, ApiError> {
-        match timeout_at(self.until, self.admitted.answer.tokens.recv()).await {
+        match timeout_at(self.until, self.answer.tokens.recv()).await {
             Ok(Some(Ok(token))) => Ok(token),
             Ok(Some(Err(AnswerError::Deadline(_)))) | Err(_) => Err(ApiError::Deadline(self.timeout)),
             Ok(Some(Err(error))) => Err(ApiError::Answer(error)),

@@ -25,7 +25,7 @@ pub struct Metrics {
     first_token: Histogram,
     stage_compute: Family<StageLabels, Counter<f64, AtomicU64>>,
     stage_queue: Family<StageLabels, Counter<f64, AtomicU64>>,
-    pub(super) queued: Gauge,
+    pub(super) waiting: Gauge,
     pub(super) active: Gauge,
 }
 
@@ -84,8 +84,8 @@ impl Metrics {
             "Waiting for the engine, by stage of the route",
             stage_queue.clone(),
         );
-        let queued = Gauge::default();
-        gateway.register("queue_length", "Answers that wait for a free slot", queued.clone());
+        let waiting = Gauge::default();
+        gateway.register("queue_length", "Answers whose session is not open yet", waiting.clone());
         let active = Gauge::default();
         gateway.register("active_answers", "Answers under way", active.clone());
         Self {
@@ -97,7 +97,7 @@ impl Metrics {
             first_token,
             stage_compute,
             stage_queue,
-            queued,
+            waiting,
             active,
         }
     }
@@ -128,5 +128,22 @@ impl Metrics {
             self.stage_compute.get_or_create(&labels).inc_by(stage.compute_ms / 1e3);
             self.stage_queue.get_or_create(&labels).inc_by(stage.queue_ms / 1e3);
         }
+    }
+}
+
+/// Counts as one while it lives.
+#[derive(Debug)]
+pub(super) struct Counted(Gauge);
+
+impl Counted {
+    pub(super) fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

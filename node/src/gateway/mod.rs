@@ -1,7 +1,7 @@
 //! The HTTP side of `web_server`: OpenAI's API in, prompts for the ring out.
 //!
 //! ```text
-//!  client ─HTTP─▶ serve ─▶ auth ─▶ openai ──▶ request ─▶ prompt ─▶ generate ─▶ queue ─▶ ring::Client
+//!  client ─HTTP─▶ serve ─▶ auth ─▶ openai ──▶ request ─▶ prompt ─▶ generate ─▶ ring::Client
 //!                            │       ▲                                 │tokens
 //!                            │       └── stream | one object ◀─ events ┘
 //!                            └▶ pipeline: /api/v1/pipeline, /healthz, /readyz, /metrics
@@ -17,7 +17,6 @@ mod metrics;
 mod openai;
 mod pipeline;
 mod prompt;
-mod queue;
 mod request;
 mod response;
 mod serve;
@@ -47,12 +46,11 @@ pub use serve::serve;
 pub use timings::{StageTimings, Timings};
 
 use self::auth::Scope;
-use self::queue::Queue;
 use self::request::Api;
 use crate::model::Model;
 use crate::ring::client::{Client, OpenError};
 
-/// What bounds the clients of a gateway.
+/// What bounds the clients of a gateway. How many wait for a free slot, and how long, is the ring's to bound.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections that are served at once; more wait in the kernel's backlog.
@@ -61,10 +59,6 @@ pub struct Limits {
     pub body_bytes: usize,
     /// How long the head, and then the body, of a request may take to arrive.
     pub body_timeout: Duration,
-    /// Answers that may wait for a free slot.
-    pub queue_length: usize,
-    /// How long one waits before it is told that the fleet is full.
-    pub queue_wait: Duration,
     /// From the arrival of a request to its last token.
     pub request_timeout: Duration,
     /// How long connections may go on after the shutdown began.
@@ -78,8 +72,6 @@ impl Default for Limits {
             // About 250,000 tokens of text: longer than the context of what we serve.
             body_bytes: 1 << 20,
             body_timeout: Duration::from_secs(30),
-            queue_length: 64,
-            queue_wait: Duration::from_secs(30),
             // A slow machine takes minutes for a long answer; a client that is gone is noticed long before.
             request_timeout: Duration::from_secs(1800),
             drain: Duration::from_secs(5),
@@ -95,7 +87,7 @@ pub struct Gateway {
     limits: Arc<Limits>,
     keys: Arc<Keys>,
     metrics: Arc<Metrics>,
-    queue: Arc<Queue>,
+    client: Client,
     encoders: Arc<Semaphore>,
     /// A number that is this process's, and how many answers it has begun: the id of an answer.
     ids: Arc<(u64, AtomicU64)>,
@@ -111,15 +103,13 @@ impl Gateway {
         limits: Limits,
         metrics: Metrics,
     ) -> Self {
-        let metrics = Arc::new(metrics);
-        let queue = Queue::new(client, Arc::clone(&metrics), limits.queue_length, limits.queue_wait);
         Self {
             model,
             pipeline,
             limits: Arc::new(limits),
             keys: Arc::new(keys),
-            metrics,
-            queue: Arc::new(queue),
+            metrics: Arc::new(metrics),
+            client,
             encoders: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
             ids: Arc::new((RandomState::new().hash_one(0u8), AtomicU64::new(0))),
         }
@@ -143,9 +133,9 @@ impl Gateway {
     }
 
     /// What the ring's refusal is to a client: which shards are missing, how long the prompt is.
-    fn explain(&self, error: ApiError, prompt: u32) -> ApiError {
+    fn explain(&self, error: OpenError, prompt: u32) -> ApiError {
         match error {
-            ApiError::Open(OpenError::Incomplete { missing, reason }) => {
+            OpenError::Incomplete { missing, reason } => {
                 let status = self.pipeline.borrow();
                 let offline = status.shards.iter().filter(|shard| !shard.online);
                 ApiError::Incomplete {
@@ -154,10 +144,8 @@ impl Gateway {
                     layers: missing,
                 }
             }
-            ApiError::Open(OpenError::TooLong { limit, .. }) => {
-                ApiError::ContextLength { prompt: prompt as usize, limit }
-            }
-            other => other,
+            OpenError::TooLong { limit, .. } => ApiError::ContextLength { prompt: prompt as usize, limit },
+            other => ApiError::Open(other),
         }
     }
 

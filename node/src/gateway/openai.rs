@@ -2,7 +2,7 @@
 //!
 //! 1. the body is read and checked (`request`, pure: JSON to a valid [`Request`]);
 //! 2. it is encoded for the model that is served (`prompt`, pure: [`Request`] to prompts);
-//! 3. sessions are opened and tokens become events (`generate`, through `queue` to the ring);
+//! 3. sessions are opened and tokens become events (`generate`, by the ring);
 //! 4. events become chunks (`stream`) or one object (`whole`, the fold of the same events).
 
 use std::sync::Arc;

@@ -44,7 +44,7 @@ pub(super) async fn pipeline(
 
 /// The owner of the sessions is alive.
 pub(super) async fn healthz(State(gateway): State<Gateway>) -> Response {
-    if gateway.queue.is_closed() {
+    if gateway.client.is_closed() {
         let body = json!({"status": "failed", "reason": "the owner of the sessions has ended"});
         return (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
     }
@@ -54,7 +54,7 @@ pub(super) async fn healthz(State(gateway): State<Gateway>) -> Response {
 /// Ready means that the API is served, its 503 for an incomplete pipeline included.
 pub(super) async fn readyz(State(gateway): State<Gateway>) -> Response {
     let complete = gateway.pipeline.borrow().pipeline_complete;
-    if gateway.queue.is_closed() {
+    if gateway.client.is_closed() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "shutting down"}))).into_response();
     }
     Json(json!({"status": "ready", "pipeline_complete": complete})).into_response()

@@ -156,6 +156,16 @@ impl Session {
         timeout(SOON, self.tokens.send(Ok(token))).await.expect("room").expect("a listener");
     }
 
+    /// The gateway has taken all tokens.
+    pub(crate) async fn taken(&self) {
+        let taken = async {
+            while self.tokens.capacity() < self.tokens.max_capacity() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, taken).await.expect("a gateway that reads");
+    }
+
     pub(crate) async fn cancelled(&self) {
         timeout(SOON, self.tokens.closed()).await.expect("a cancelled answer");
     }

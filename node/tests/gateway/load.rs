@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shard_node::gateway::{Keys, Limits};
-use shard_node::ring::client::{AnswerError, OpenError};
+use shard_node::ring::client::{AnswerError, OpenError, Token};
 use shard_wire::layers::LayerRange;
 use shard_wire::session::{Finish, Refusal};
 use tokio::time::timeout;
@@ -26,6 +26,7 @@ async fn refusals() {
         OpenError::Incomplete { missing, reason: "shard 1 has no replica".into() },
         OpenError::TooLong { positions: 20, limit: 2 },
         OpenError::Refused { shard: 1, refusal: Refusal::OtherPlan { plan: "ab12".into() } },
+        OpenError::Busy,
         OpenError::Timeout(Duration::from_secs(2)),
         OpenError::Closed,
     ];
@@ -67,44 +68,26 @@ async fn shorter_context() {
     assert_eq!(response.await.unwrap().status, 200);
 }
 
-/// A full fleet: the first waits and is served when an answer ends; one more than may wait is told at once.
+/// Requests that wait for a slot, and answers under way, are counted.
 #[tokio::test]
-async fn queue() {
-    let limits = Limits { queue_length: 1, ..Limits::default() };
-    let mut fleet = Fleet::with(limits, Keys::default());
-    let prompt = json!({"prompt": "Once"});
-    let running = fleet.send(post(TEXT, &prompt));
+async fn gauges() {
+    let mut fleet = Fleet::new();
+    let running = fleet.send(post(TEXT, &json!({"prompt": "Once"})));
     let session = fleet.ring.open().await.accept(4);
-
-    let waiting = fleet.send(post(TEXT, &prompt));
-    fleet.ring.open().await.refuse(OpenError::Busy);
-    // Only one that is in the queue tries twice.
-    let again = fleet.ring.open().await;
-    let refused = fleet.respond(post(TEXT, &prompt)).await;
-    insta::assert_snapshot!(error(&refused));
-    again.refuse(OpenError::Busy);
-
+    session.send(Token { finish: None, ..tokens(&[5], Finish::Length).remove(0) }).await;
+    session.taken().await;
+    let waiting = fleet.send(post(TEXT, &json!({"prompt": "Once"})));
+    let opening = fleet.ring.open().await;
+    let text = fleet.respond(get("/metrics")).await;
+    let text = String::from_utf8_lossy(&text.body).into_owned();
+    for line in ["gateway_active_answers 1", "gateway_queue_length 1"] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    opening.refuse(OpenError::Busy);
     session.send(tokens(&[5], Finish::Length).remove(0)).await;
-    assert_eq!(running.await.unwrap().status, 200);
-    fleet.ring.open().await.answer(tokens(&[6], Finish::Length)).await;
-    assert_eq!(waiting.await.unwrap().status, 200);
-    assert!(fleet.ring.is_idle());
-}
-
-#[tokio::test]
-async fn queue_is_left_after_a_while() {
-    let limits = Limits { queue_wait: Duration::from_millis(250), ..Limits::default() };
-    let mut fleet = Fleet::with(limits, Keys::default());
-    let response = fleet.send(post(TEXT, &json!({"prompt": "Once", "stream": true})));
-    let refused = loop {
-        tokio::select! {
-            opening = fleet.ring.open() => opening.refuse(OpenError::Busy),
-            () = async { while !response.is_finished() { tokio::task::yield_now().await } } => break response.await.unwrap(),
-        }
-    };
-    assert_eq!(refused.status, 429);
-    assert_eq!(refused.json()["error"]["code"], "fleet_busy");
-    assert_eq!(refused.header("retry-after"), "2");
+    assert_eq!((waiting.await.unwrap().status.as_u16(), running.await.unwrap().status.as_u16()), (429, 200));
+    let text = fleet.respond(get("/metrics")).await;
+    assert!(String::from_utf8_lossy(&text.body).contains("gateway_queue_length 0"));
 }
 
 /// An answer that is late, by the gateway's clock or the ring's.
