@@ -3,22 +3,17 @@
 //! It runs no shard. Nodes and gateways dial it, learn of one another through it, and store their announcements in
 //! its DHT; when it is gone those that know one another go on. Its loop only tells what happens.
 
-use std::time::Duration;
-
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use shard_wire::contract::REFRESH_INTERVAL;
-use shard_wire::message::{ErrorCode, Response};
 use thiserror::Error;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::cli::Shutdown;
 use crate::config::ServerConfig;
 use crate::diagnostics::{self, DiagnosticsError, Subject};
-use crate::net::{DhtMode, Inbound, NetEvent, Network, Snapshot};
+use crate::net::{DhtMode, NetEvent, Network, Snapshot};
 use crate::report::{self, Console};
 use crate::start::{self, Member, StartError};
 
@@ -45,7 +40,7 @@ pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), Ser
     console.say(&report::server_configuration(&config));
     let identify = format!("server/{}", config.net.cluster);
     let Member { network, requests, .. } =
-        start::member(&config.net, identify, DhtMode::Server, record_ttl())?;
+        start::member(&config.net, identify, DhtMode::Server, start::record_ttl())?;
     console.say(&report::peer_id(&network.local_peer()));
     let mut events = network.events();
     start::listen(&network, &start::listen_addresses(&config.net)).await?;
@@ -53,7 +48,7 @@ pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), Ser
     let subject =
         Bootstrap { network: network.clone(), cluster: config.net.cluster, started: Instant::now() };
     diagnostics::start(config.diagnostics, subject, shutdown.clone()).await?;
-    tokio::spawn(refuse(requests));
+    tokio::spawn(start::refuse(requests, "this is the bootstrap: it serves no shard"));
     console.say(&report::server_started());
     loop {
         let event = tokio::select! {
@@ -71,11 +66,6 @@ pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), Ser
     Ok(())
 }
 
-/// Records live three times the usual refresh interval, as nodes store them.
-fn record_ttl() -> Duration {
-    3 * Duration::from_secs(REFRESH_INTERVAL.default.parse().unwrap_or(300))
-}
-
 fn tell(console: Console, event: &NetEvent) {
     match event {
         NetEvent::Listening { address } => console.say(&report::listening(address)),
@@ -85,14 +75,6 @@ fn tell(console: Console, event: &NetEvent) {
         NetEvent::Disconnected { peer } => console.say(&report::peer_disconnected(peer)),
         NetEvent::RoutingUpdated { peer } => console.say(&report::routing_updated(peer, false)),
         NetEvent::Bootstrapped | NetEvent::ListeningEnded { .. } => {}
-    }
-}
-
-/// Commands are for nodes; who asks here is told so.
-async fn refuse(mut requests: mpsc::Receiver<Inbound>) {
-    while let Some(Inbound { request, responder, .. }) = requests.recv().await {
-        let why = "this is the bootstrap: it serves no shard";
-        responder.send(Response::error(request.request_id, ErrorCode::Unavailable, why)).await;
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use shard_engine::config::{ConfigError, ModelConfig};
 use shard_engine::gguf::{Gguf, GgufError};
+use shard_wire::layers::LayerRange;
 use shard_wire::manifest::{self, Manifest, ManifestError};
 use thiserror::Error;
 
@@ -116,6 +117,12 @@ pub fn plan_name(manifest: &Manifest, manifest_sha256: &str) -> String {
     hex::encode(&Sha256::digest(text.as_bytes())[..8])
 }
 
+/// Hex SHA-256 of a manifest's bytes.
+pub fn manifest_sha256(manifest: &Manifest) -> String {
+    // One that was read or made here has bytes.
+    hex::encode(&Sha256::digest(manifest.to_bytes().unwrap_or_default()))
+}
+
 /// A manifest that was received for a plan.
 ///
 /// # Errors
@@ -154,6 +161,29 @@ impl Library {
         self.dir.join(&file.name)
     }
 
+    /// The layers of a shard.
+    ///
+    /// # Errors
+    /// Where the plan has no such shard.
+    pub fn layers(&self, shard: u32) -> Result<LayerRange, LibraryError> {
+        self.file(shard).map(manifest::File::layers)
+    }
+
+    /// What a shard's file says of itself.
+    ///
+    /// # Errors
+    /// Where it is missing or no GGUF file.
+    pub fn header(&self, shard: u32) -> Result<Gguf, LibraryError> {
+        let path = self.path(self.file(shard)?);
+        Gguf::open(&path).map_err(|source| LibraryError::Gguf { path, source })
+    }
+
+    fn file(&self, shard: u32) -> Result<&manifest::File, LibraryError> {
+        let count = self.manifest.layer_starts.len();
+        let file = self.manifest.file(&manifest::shard_name(shard as usize));
+        file.filter(|_| (shard as usize) < count).ok_or(LibraryError::NoSuchShard { shard, count })
+    }
+
     /// Finds the file of a shard, reads what it says of itself, and hashes it. `progress` gets bytes done and in all.
     ///
     /// # Errors
@@ -163,12 +193,9 @@ impl Library {
         shard: u32,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Verified, LibraryError> {
-        let count = self.manifest.layer_starts.len();
-        let name = manifest::shard_name(shard as usize);
-        let missing = LibraryError::NoSuchShard { shard, count };
-        let file = self.manifest.file(&name).filter(|_| (shard as usize) < count).ok_or(missing)?;
+        let file = self.file(shard)?;
         let path = self.path(file);
-        let gguf = Gguf::open(&path).map_err(|source| LibraryError::Gguf { path: path.clone(), source })?;
+        let gguf = self.header(shard)?;
         let config = ModelConfig::read(std::slice::from_ref(&gguf))
             .map_err(|source| LibraryError::Config { path: path.clone(), source })?;
         let other = |what, found: String, expected: String| {
@@ -178,7 +205,7 @@ impl Library {
         let info = config.shard.as_ref();
         let said = |value: Option<String>| value.unwrap_or_else(|| "absent".into());
         other("model", said(info.map(|i| i.model_sha256.clone())), self.manifest.model_sha256.clone())?;
-        other("shard count", said(info.map(|i| i.count.to_string())), count.to_string())?;
+        other("shard count", said(info.map(|i| i.count.to_string())), self.shard_count().to_string())?;
         other("shard id", said(info.map(|i| i.id.to_string())), shard.to_string())?;
         let range = |layers: std::ops::Range<u32>| format!("{}-{}", layers.start, layers.end);
         other("layer range", range(config.layers.clone()), range(file.start..file.end))?;

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::{Multiaddr, Protocol};
+use shard_wire::contract::REFRESH_INTERVAL;
+use shard_wire::message::{ErrorCode, Response};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use crate::config::{NetConfig, Transport};
+use crate::config::{Bootstrap, NetConfig, Transport};
+use crate::joiner::Entry;
 use crate::net::identity::{self, IdentityError};
 use crate::net::{self, DhtMode, Inbound, NetError, Network};
 
@@ -81,4 +84,25 @@ pub async fn listen(network: &Network, addresses: &[Multiaddr]) -> Result<(), St
         network.listen(address.clone()).await.map_err(StartError::Listen)?;
     }
     Ok(())
+}
+
+/// The bootstraps, as the join knows them.
+pub fn entries(config: &NetConfig) -> Vec<Entry> {
+    let entry = |bootstrap: &Bootstrap| Entry {
+        peer: bootstrap.peer(),
+        addresses: bootstrap.addresses(config.transport),
+    };
+    config.bootstrap.iter().map(entry).collect()
+}
+
+/// How long a record lives where no refresh interval is given: three times the default one, as nodes store them.
+pub fn record_ttl() -> Duration {
+    3 * Duration::from_secs(REFRESH_INTERVAL.default.parse().unwrap_or(300))
+}
+
+/// Commands are for nodes; who asks another program is told so.
+pub async fn refuse(mut requests: mpsc::Receiver<Inbound>, why: &str) {
+    while let Some(Inbound { request, responder, .. }) = requests.recv().await {
+        responder.send(Response::error(request.request_id, ErrorCode::Unavailable, why)).await;
+    }
 }

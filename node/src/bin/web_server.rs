@@ -1,3 +1,9 @@
-//! `web_server`.
+//! The gateway.
 
-fn main() {}
+use std::process::ExitCode;
+
+use shard_wire::contract::Program;
+
+fn main() -> ExitCode {
+    shard_node::cli::main_as(Some(Program::WebServer))
+}

@@ -92,6 +92,8 @@ pub fn main() -> ExitCode {
 pub fn main_as(program: Option<Program>) -> ExitCode {
     let ended = match program {
         Some(Program::Server) => server(),
+        Some(Program::ShardListener) => listener(),
+        Some(Program::WebServer) => web(),
         _ => shardctl(),
     };
     match ended {
@@ -135,6 +137,16 @@ fn parse<A: Args>(program: Program) -> A {
 fn server() -> Result<Ending, Failure> {
     let config = parse::<ServerArgs>(Program::Server).resolve();
     daemon(config.run, async |shutdown| Ok(crate::bootstrap::run(config, shutdown).await?))
+}
+
+fn listener() -> Result<Ending, Failure> {
+    let config = parse::<ListenerArgs>(Program::ShardListener).resolve()?;
+    daemon(config.run, async |shutdown| Ok(crate::listener::run(config, shutdown).await?))
+}
+
+fn web() -> Result<Ending, Failure> {
+    let config = parse::<GatewayArgs>(Program::WebServer).resolve();
+    daemon(config.run, async |shutdown| Ok(crate::web::run(config, shutdown).await?))
 }
 
 fn shardctl() -> Result<Ending, Failure> {

@@ -80,6 +80,11 @@ pub fn listener_started() -> String {
     "✅ Shard listener started! Waiting for connections...".into()
 }
 
+/// The gateway serves.
+pub fn gateway_started(address: &std::net::SocketAddr) -> String {
+    format!("✅ Gateway started! OpenAI API: http://{address}/v1")
+}
+
 /// The bootstrap is up.
 pub fn server_started() -> String {
     "✅ Bootstrap server started! Waiting for connections...".into()

@@ -1,4 +1,4 @@
-//! Fetches a manifest or a small file into memory, from whichever peer has it, and verifies it.
+//! Fetches a manifest, or the header of a file that it names, into memory from one peer, and verifies it.
 
 use std::io;
 use std::time::Duration;
@@ -19,8 +19,6 @@ use crate::net::hex;
 
 /// A peer answers one request within this.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Bytes of a file that is fetched into memory: a vocabulary of some hundred thousand words has ten megabytes.
-const MAX_FILE: u64 = 256 << 20;
 
 /// Why one peer did not give what was asked for.
 #[derive(Debug, Error)]
@@ -44,7 +42,7 @@ pub enum FetchError {
     #[error("the peer's manifest: {0}")]
     Manifest(#[from] manifest::ManifestError),
     /// Too large for memory.
-    #[error("a file of {0} bytes is not fetched into memory")]
+    #[error("{0} bytes are more than asked for")]
     TooLarge(u64),
 }
 
@@ -59,32 +57,25 @@ pub async fn manifest(control: &mut Control, peer: PeerId, plan: &str) -> Result
     manifest_of_plan(&bytes, plan)?.ok_or(FetchError::Wrong("a manifest"))
 }
 
-/// A whole file of the manifest into memory, from one peer, piece by piece.
+/// The header of a file of the manifest, from one peer: its first piece.
 ///
 /// # Errors
 /// See [`FetchError`]; another peer may have it.
-pub async fn file(control: &mut Control, peer: PeerId, file: &manifest::File) -> Result<Vec<u8>, FetchError> {
-    if file.size > MAX_FILE {
-        return Err(FetchError::TooLarge(file.size));
-    }
+pub async fn header(
+    control: &mut Control,
+    peer: PeerId,
+    file: &manifest::File,
+) -> Result<Vec<u8>, FetchError> {
     let what = file_key(&file.sha256).ok_or(FetchError::Wrong("a file"))?;
-    let mut stream = open(control, peer).await?;
-    let mut bytes = vec![0; file.size as usize];
-    for Piece { offset, size, sha256 } in &file.pieces {
-        let length = u32::try_from(*size).map_err(|_| FetchError::TooLarge(*size))?;
-        let data =
-            ask(&mut stream, Request { kind: Kind::Piece, length, offset: *offset, what }, length as usize)
-                .await?;
-        if data.len() as u64 != *size || hex::encode(&Sha256::digest(&data)) != *sha256 {
-            return Err(FetchError::Wrong("a piece"));
-        }
-        // Padding between tensors is in no piece; it is zero.
-        bytes[*offset as usize..][..data.len()].copy_from_slice(&data);
-    }
-    if hex::encode(&Sha256::digest(&bytes)) != file.sha256 {
+    let Some(Piece { offset, size, sha256 }) = file.pieces.first() else {
         return Err(FetchError::Wrong("a file"));
-    }
-    Ok(bytes)
+    };
+    let length = u32::try_from(*size).map_err(|_| FetchError::TooLarge(*size))?;
+    let mut stream = open(control, peer).await?;
+    let request = Request { kind: Kind::Piece, length, offset: *offset, what };
+    let data = ask(&mut stream, request, length as usize).await?;
+    let right = data.len() as u64 == *size && hex::encode(&Sha256::digest(&data)) == *sha256;
+    right.then_some(data).ok_or(FetchError::Wrong("a piece"))
 }
 
 async fn open(control: &mut Control, peer: PeerId) -> Result<Stream, FetchError> {

@@ -17,8 +17,16 @@ use crate::ring::lanes::{Inbound, Lanes};
 /// Between two looks at deadlines, at what waits, and at clients that are gone.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Starts the task that owns the sessions of `me`; it ends when the last [`Client`] is gone. The second value tells
-/// how many sessions this gateway has at each peer.
+/// What a gateway's sessions are doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Sessions that have a route at each peer.
+    pub load: HashMap<PeerId, usize>,
+    /// Tokens that came back from the ring.
+    pub tokens: u64,
+}
+
+/// Starts the task that owns the sessions of `me`; it ends when the last [`Client`] is gone.
 pub fn spawn(
     me: PeerId,
     limits: Limits,
@@ -26,12 +34,12 @@ pub fn spawn(
     inbox: mpsc::Receiver<Inbound>,
     events: broadcast::Receiver<NetEvent>,
     fleet: watch::Receiver<Fleet>,
-) -> (Client, watch::Receiver<HashMap<PeerId, usize>>) {
+) -> (Client, watch::Receiver<Activity>) {
     let (client, commands) = Client::new();
-    let (publish, load) = watch::channel(HashMap::new());
+    let (publish, activity) = watch::channel(Activity::default());
     let driver = Driver { sessions: Sessions::new(me, limits), lanes, callers: HashMap::new(), publish };
     tokio::spawn(driver.run(commands, inbox, events, fleet));
-    (client, load)
+    (client, activity)
 }
 
 /// Whom a session is for.
@@ -55,7 +63,7 @@ struct Driver {
     sessions: Sessions,
     lanes: Lanes,
     callers: HashMap<SessionId, Caller>,
-    publish: watch::Sender<HashMap<PeerId, usize>>,
+    publish: watch::Sender<Activity>,
 }
 
 impl Driver {
@@ -117,6 +125,7 @@ impl Driver {
     }
 
     fn on(&mut self, event: Event) {
+        let mut delivered = 0;
         for action in self.sessions.on(event, Instant::now()) {
             match action {
                 Action::Send(to, frame) => self.lanes.send(to, frame),
@@ -133,6 +142,7 @@ impl Driver {
                     }
                 }
                 Action::Deliver(id, token) => {
+                    delivered += 1;
                     let last = token.finish.is_some();
                     if let Some(Caller::Reading(tokens)) = self.callers.get(&id) {
                         let _ = tokens.try_send(Ok(token));
@@ -150,8 +160,9 @@ impl Driver {
         }
         let load = self.sessions.load();
         self.publish.send_if_modified(|known| {
-            let changed = *known != load;
-            *known = load;
+            let changed = delivered > 0 || known.load != load;
+            known.tokens += delivered;
+            known.load = load;
             changed
         });
     }

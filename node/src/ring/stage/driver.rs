@@ -79,6 +79,11 @@ impl Stages {
         let _ = self.serve.send((shard, served, model)).await;
     }
 
+    /// How long the engine's forward that is under way has taken; zero between forwards.
+    pub fn busy_for(&self) -> Duration {
+        self.engine.busy_for()
+    }
+
     /// What the sessions are doing.
     pub fn status(&self) -> StageStatus {
         let forwards = self.engine.forwards();

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use half::slice::HalfFloatSliceExt;
@@ -52,8 +52,17 @@ pub struct Engine {
 
 struct Inner {
     queue: Arc<Queue>,
-    forwards: Arc<AtomicU64>,
+    pulse: Arc<Pulse>,
     thread: Option<thread::JoinHandle<()>>,
+}
+
+/// Signs of life of the thread.
+#[derive(Debug)]
+struct Pulse {
+    epoch: Instant,
+    forwards: AtomicU64,
+    /// Microseconds from `epoch` to the begin of the forward under way; 0 for none.
+    begun: AtomicU64,
 }
 
 impl Drop for Inner {
@@ -77,17 +86,18 @@ impl Engine {
         done: impl Fn(Done) + Send + 'static,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(capacity));
-        let forwards = Arc::new(AtomicU64::new(0));
+        let pulse =
+            Arc::new(Pulse { epoch: Instant::now(), forwards: AtomicU64::new(0), begun: AtomicU64::new(0) });
         let worker = Worker {
             queue: Arc::clone(&queue),
-            forwards: Arc::clone(&forwards),
+            pulse: Arc::clone(&pulse),
             activations,
             models: HashMap::new(),
             sessions: HashMap::new(),
             done: Box::new(done),
         };
         let thread = thread::Builder::new().name("engine".into()).spawn(move || worker.run())?;
-        Ok(Self { inner: Arc::new(Inner { queue, forwards, thread: Some(thread) }) })
+        Ok(Self { inner: Arc::new(Inner { queue, pulse, thread: Some(thread) }) })
     }
 
     /// Gives the thread a job; never blocks.
@@ -103,9 +113,18 @@ impl Engine {
         self.inner.queue.serve(shard, model);
     }
 
-    /// Forwards that ended: one that does not grow while jobs wait is an engine that hangs.
+    /// Forwards that ended.
     pub fn forwards(&self) -> u64 {
-        self.inner.forwards.load(Ordering::Relaxed)
+        self.inner.pulse.forwards.load(Ordering::Relaxed)
+    }
+
+    /// How long the forward that is under way has taken; zero between forwards.
+    pub fn busy_for(&self) -> Duration {
+        let pulse = &self.inner.pulse;
+        match pulse.begun.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            begun => pulse.epoch.elapsed().saturating_sub(Duration::from_micros(begun)),
+        }
     }
 }
 
@@ -119,7 +138,7 @@ struct Cache {
 
 struct Worker {
     queue: Arc<Queue>,
-    forwards: Arc<AtomicU64>,
+    pulse: Arc<Pulse>,
     activations: Dtype,
     models: HashMap<u32, Box<dyn Model>>,
     sessions: HashMap<Key, Result<Cache, (u32, String)>>,
@@ -172,8 +191,11 @@ impl Worker {
         }
         let shard = entries.first().map(|(_, cache)| cache.shard);
         let Some(model) = shard.and_then(|shard| self.models.get_mut(&shard)) else { return };
+        let micros = begun.duration_since(self.pulse.epoch).as_micros();
+        self.pulse.begun.store(u64::try_from(micros).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
         let outputs = compute(model.as_mut(), &mut entries);
-        self.forwards.fetch_add(1, Ordering::Relaxed);
+        self.pulse.begun.store(0, Ordering::Relaxed);
+        self.pulse.forwards.fetch_add(1, Ordering::Relaxed);
         for ((run, mut cache), output) in entries.into_iter().zip(outputs) {
             let output = match output {
                 Ok(output) => self.convert(&run, &mut cache, output),

@@ -1,0 +1,133 @@
+//! A shard from its file to the engine: verified, loaded, described for the announcement.
+
+use std::sync::Arc;
+
+use shard_engine::{KvDtype, LoadError, LoadOptions, ShardModel, Weights};
+use shard_wire::announce::{Capabilities, ReplicaState, ShardInfo};
+use shard_wire::frame::Dtype;
+use shard_wire::layers::LayerRange;
+use thiserror::Error;
+
+use crate::config::{self, ActivationDtype, EngineConfig};
+use crate::library::{Library, LibraryError, Verified};
+use crate::ring::stage::table::Served;
+
+/// Why a shard cannot be served.
+#[derive(Debug, Error)]
+pub enum LoadShardError {
+    /// Its file cannot be used.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// Its weights cannot be loaded.
+    #[error("{path}: {source}")]
+    Engine {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: LoadError,
+    },
+    /// The thread that loaded it ended.
+    #[error("the thread that loads shard {0} has ended")]
+    Thread(u32),
+}
+
+/// A shard that is ready for the engine thread.
+pub struct Loaded {
+    /// Its file.
+    pub file: Verified,
+    /// Its weights.
+    pub model: ShardModel,
+    /// How it stands in a route.
+    pub served: Served,
+    /// How it is announced.
+    pub info: ShardInfo,
+}
+
+/// Verifies and loads a shard on a thread of its own. `progress` gets bytes done and in all, first of hashing, then
+/// of loading.
+///
+/// # Errors
+/// Where the file or its weights cannot be used.
+pub async fn load(
+    library: Arc<Library>,
+    shard: u32,
+    engine: EngineConfig,
+    progress: impl FnMut(u64, u64) + Send + 'static,
+) -> Result<Loaded, LoadShardError> {
+    let work = move || load_now(&library, shard, engine, progress);
+    tokio::task::spawn_blocking(work).await.map_err(|_| LoadShardError::Thread(shard))?
+}
+
+fn load_now(
+    library: &Library,
+    shard: u32,
+    engine: EngineConfig,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Loaded, LoadShardError> {
+    // Two passes over the bytes of one bar.
+    let file = library.verify_shard(shard, &mut |done, total| progress(done, 2 * total))?;
+    let options = options(engine);
+    let model = ShardModel::load(&file.path, &options, &mut |done, total| progress(total + done, 2 * total))
+        .map_err(|source| LoadShardError::Engine { path: file.path.clone(), source })?;
+    let layers = model.layers();
+    let layers = LayerRange { start: layers.start as u32, end: layers.end as u32 };
+    let served = Served {
+        plan: library.plan.clone(),
+        width: model.config().embedding_length,
+        first: model.is_first(),
+        last: model.is_last(),
+    };
+    let info = ShardInfo {
+        state: ReplicaState::Ready,
+        shard_id: shard,
+        total_shards: library.shard_count(),
+        total_layers: library.manifest.total_layers,
+        layers,
+        plan: library.plan.clone(),
+        model_name: file.name.clone(),
+        model_sha256: library.manifest.model_sha256.clone(),
+        capabilities: Capabilities {
+            shard_loaded: true,
+            memory_mb: memory_mb(),
+            cpu_cores: options.threads as u32,
+            gpu_available: false,
+            max_sessions: engine.max_sessions as u32,
+            context_length: model.context_length() as u32,
+        },
+    };
+    Ok(Loaded { file, model, served, info })
+}
+
+fn options(engine: EngineConfig) -> LoadOptions {
+    let defaults = LoadOptions::default();
+    LoadOptions {
+        threads: engine.threads.unwrap_or(defaults.threads),
+        weights: match engine.weights {
+            config::Weights::Auto => Weights::Auto,
+            config::Weights::Map => Weights::Map,
+            config::Weights::Packed => Weights::Packed,
+        },
+        kv_dtype: match engine.kv {
+            config::KvDtype::F32 => KvDtype::F32,
+            config::KvDtype::F16 => KvDtype::F16,
+        },
+        context_length: engine.context.map(|positions| positions as usize),
+    }
+}
+
+/// The type in which hidden states leave this node.
+pub fn activations(dtype: ActivationDtype) -> Dtype {
+    match dtype {
+        ActivationDtype::F32 => Dtype::F32,
+        ActivationDtype::F16 => Dtype::F16,
+        ActivationDtype::Bf16 => Dtype::Bf16,
+    }
+}
+
+/// Memory of the machine in MiB; 0 where the system does not tell.
+fn memory_mb() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or_default() / 1024
+}

@@ -1,0 +1,120 @@
+//! What a gateway learns of a plan from its peers: the manifest, and from a shard file's header the model.
+
+use std::io::Cursor;
+
+use libp2p::PeerId;
+use libp2p_stream::Control;
+use shard_engine::config::ModelConfig;
+use shard_engine::gguf::Gguf;
+use shard_wire::manifest::{self, Manifest};
+use shard_wire::pipeline::{ManifestShard, ManifestSummary};
+use thiserror::Error;
+
+use crate::cluster::{ClusterView, PlanView};
+use crate::library::manifest_sha256;
+use crate::model::{About, Model, ModelError};
+use crate::torrent::fetch::{self, FetchError};
+
+/// Bytes of a cached value: the default of `--kv-dtype`, f16.
+const KV_BYTES: u64 = 2;
+
+/// A plan, as far as a gateway needs it.
+#[derive(Debug)]
+pub(super) struct Learned {
+    /// The plan's short name.
+    pub plan: String,
+    /// Tokenizer, template, context.
+    pub model: Model,
+    /// Size of the model.
+    pub model_bytes: u64,
+    /// What the operator needs of the manifest.
+    pub manifest: ManifestSummary,
+}
+
+/// Why a plan could not be learned from a peer.
+#[derive(Debug, Error)]
+pub(super) enum LearnError {
+    /// The peer did not give it.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The manifest does not name the peer's shard.
+    #[error("the manifest has no shard {0}")]
+    NoShard(u32),
+    /// The header is no model's.
+    #[error("the header of {name}: {reason}")]
+    Header {
+        /// The file.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The vocabulary cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// Learns the plan of a view from the first of its serving replicas that can tell.
+///
+/// # Errors
+/// What the last of them said; `Ok(None)` where nobody serves yet.
+pub(super) async fn learn(control: &mut Control, view: &ClusterView) -> Result<Option<Learned>, LearnError> {
+    let Some(plan) = &view.plan else { return Ok(None) };
+    let serving = || view.serving().filter(|replica| replica.shard.plan == plan.name);
+    // A session fits every stage of its route.
+    let contexts = serving().map(|replica| replica.shard.capabilities.context_length);
+    let context = contexts.filter(|positions| *positions > 0).min();
+    let mut result = Ok(None);
+    for replica in serving() {
+        match learn_from(control, replica.peer, replica.shard.shard_id, plan, context).await {
+            Ok(learned) => return Ok(Some(learned)),
+            Err(error) => {
+                tracing::debug!(peer = %replica.peer, "the plan could not be learned: {error}");
+                result = Err(error);
+            }
+        }
+    }
+    result
+}
+
+async fn learn_from(
+    control: &mut Control,
+    peer: PeerId,
+    shard: u32,
+    plan: &PlanView,
+    context: Option<u32>,
+) -> Result<Learned, LearnError> {
+    let manifest = fetch::manifest(control, peer, &plan.name).await?;
+    let name = manifest::shard_name(shard as usize);
+    let file = manifest.file(&name).ok_or(LearnError::NoShard(shard))?;
+    let header = fetch::header(control, peer, file).await?;
+    let wrong = |reason: String| LearnError::Header { name: name.clone(), reason };
+    let gguf = Gguf::read(Cursor::new(&header), file.size).map_err(|error| wrong(error.to_string()))?;
+    let config = ModelConfig::read(std::slice::from_ref(&gguf)).map_err(|error| wrong(error.to_string()))?;
+    let model = Model::from_gguf(
+        &gguf,
+        About {
+            name: plan.model_name.clone(),
+            sha256: manifest.model_sha256.clone(),
+            context_length: context,
+        },
+    )?;
+    let summary = summary(&manifest, &config);
+    Ok(Learned { plan: plan.name.clone(), model, model_bytes: manifest.model_bytes, manifest: summary })
+}
+
+fn summary(manifest: &Manifest, config: &ModelConfig) -> ManifestSummary {
+    let kv_of_layer = 2 * u64::from(config.head_count_kv) * u64::from(config.head_dim) * KV_BYTES;
+    let shards = manifest.files.iter().filter(|file| file.name != manifest::TOKENIZER).enumerate();
+    let shard = |(id, file): (usize, &manifest::File)| ManifestShard {
+        shard_id: id as u32,
+        start: file.start,
+        end: file.end,
+        weight_bytes: file.tensors.iter().map(|tensor| tensor.size).sum(),
+        kv_bytes_per_token: u64::from(file.end - file.start) * kv_of_layer,
+    };
+    ManifestSummary {
+        manifest_sha256: manifest_sha256(manifest),
+        layer_starts: manifest.layer_starts.clone(),
+        shards: shards.map(shard).collect(),
+    }
+}

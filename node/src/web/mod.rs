@@ -1,0 +1,113 @@
+//! `web_server`: the gateway.
+//!
+//! ```text
+//! 1 join the network, listening on nothing: replicas answer on the connections that it dials
+//! 2 watch the DHT, stay connected to every replica, learn the plan from one of them
+//! 3 serve the API: a request is a prompt for the ring
+//! ```
+
+mod facts;
+mod pipeline;
+
+use prometheus_client::registry::Registry;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::cli::Shutdown;
+use crate::clock::now_ms;
+use crate::config::GatewayConfig;
+use crate::front::Front;
+use crate::gateway::{self, Gateway};
+use crate::joiner::{JoinReport, Joiner, JoinerConfig};
+use crate::net::DhtMode;
+use crate::report::{self, Console};
+use crate::ring::gateway::sessions;
+use crate::ring::lanes::{INBOX, Inboxes, Lanes};
+use crate::start::{self, Member, StartError};
+use crate::watch::WatchConfig;
+
+pub use pipeline::Pipeline;
+
+/// Why a gateway cannot run.
+#[derive(Debug, Error)]
+pub enum WebError {
+    /// It cannot take part in the network.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It cannot serve HTTP.
+    #[error("cannot listen for HTTP on {address}: {source}; give another port with --http-port")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A protocol is served twice: a fault of ours.
+    #[error("a protocol is served twice")]
+    Protocol(#[from] libp2p_stream::AlreadyRegistered),
+}
+
+/// Runs until it is told to end.
+///
+/// # Errors
+/// Where it can serve no HTTP, or take no part in the network.
+pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), WebError> {
+    let console = Console::new(config.run.log);
+    // Before anything else: a port in use is the likeliest mistake.
+    let address = config.http;
+    let listener = TcpListener::bind(address).await.map_err(|source| WebError::Listen { address, source })?;
+    let identify = format!("gateway/{}", config.net.cluster);
+    let ttl = start::record_ttl();
+    let Member { network, keypair, requests } = start::member(&config.net, identify, DhtMode::Client, ttl)?;
+    console.say(&report::peer_id(&network.local_peer()));
+    tokio::spawn(start::refuse(requests, "this is a gateway: it serves no shard"));
+
+    let joiner_config = JoinerConfig {
+        cluster: config.net.cluster.clone(),
+        keypair,
+        incarnation: now_ms(),
+        entries: start::entries(&config.net),
+        shards: None,
+        refresh_interval: ttl / 3,
+    };
+    let joiner = Joiner::spawn(network.clone(), joiner_config, narrate(console));
+    let watch = WatchConfig { cluster: config.net.cluster.clone(), forget_after: ttl };
+    let view = crate::watch::spawn(network.clone(), watch);
+    let (gateway, inbox) = mpsc::channel(INBOX);
+    let lanes = Lanes::spawn(
+        network.local_peer(),
+        network.streams(),
+        Inboxes { stage: None, gateway: Some(gateway) },
+    )?;
+    let front = Front::spawn(&network, lanes, inbox, view, sessions::Limits::default());
+    let Pipeline { model, status } =
+        Pipeline::spawn(network.clone(), front.clone(), config.net.cluster.clone());
+
+    let keys = gateway::Keys::default();
+    let gateway = Gateway::new(
+        front.client,
+        model,
+        status,
+        keys,
+        gateway::Limits::default(),
+        gateway::Metrics::new(Registry::default()),
+    );
+    console.say(&report::gateway_started(&address));
+    gateway::serve(listener, gateway, async move { shutdown.begun().await }).await;
+    joiner.leave().await;
+    network.shutdown().await;
+    Ok(())
+}
+
+fn narrate(console: Console) -> impl FnMut(JoinReport) + Send + 'static {
+    move |event| match event {
+        JoinReport::Connecting { .. } => console.say(&report::connecting()),
+        JoinReport::Connected { peer, address } => console.say(&report::connected(&peer, &address)),
+        JoinReport::Unreachable { error, retry_in, .. } => {
+            console.say(&report::connect_failed(&error, retry_in));
+        }
+        JoinReport::Lost { peer } => console.say(&report::peer_disconnected(&peer)),
+        _ => {}
+    }
+}

@@ -1,0 +1,218 @@
+//! The task that owns what a gateway says of its pipeline: `GET /api/v1/pipeline`, and the model that it serves.
+//!
+//! ```text
+//! view, activity, round trips ─▶ facts ─▶ PipelineStatus, on a watch channel
+//!        │ a new plan ─▶ learn it from a replica ─▶ Model, on a watch channel
+//!        └ a change, or a minute without a token ─▶ probe: one token through the ring
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use libp2p::PeerId;
+use shard_wire::pipeline::{PipelineStatus, Probe};
+use shard_wire::session::Sampling;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::warn;
+
+use super::facts::{LearnError, Learned, learn};
+use crate::clock::now_ms;
+use crate::cluster::{ClusterView, Facts};
+use crate::front::Front;
+use crate::model::Model;
+use crate::net::Network;
+use crate::ring::client::{Client, OpenError, Prompt};
+
+/// A pipeline without traffic is probed so often.
+const IDLE: Duration = Duration::from_secs(60);
+/// Between two attempts to learn a plan or to probe it.
+const AGAIN: Duration = Duration::from_secs(1);
+/// A probe is one token: the ring gives it within this.
+const PROBE: Duration = Duration::from_secs(10);
+
+/// What a gateway shows.
+#[derive(Clone)]
+pub struct Pipeline {
+    /// The model; `None` until it is learned.
+    pub model: watch::Receiver<Option<Arc<Model>>>,
+    /// `GET /api/v1/pipeline`.
+    pub status: watch::Receiver<Arc<PipelineStatus>>,
+}
+
+impl Pipeline {
+    /// Starts the task; it ends with the network.
+    pub fn spawn(network: Network, front: Front, cluster: String) -> Self {
+        let (model_out, model) = watch::channel(None);
+        let (status_out, status) = watch::channel(Arc::new(PipelineStatus::default()));
+        let task = Task {
+            network,
+            front,
+            facts: Facts { cluster, ..Facts::default() },
+            model: model_out,
+            status: status_out,
+            learned: None,
+            fleet: Vec::new(),
+            tokens_at_change: 0,
+            last_token: Instant::now(),
+            retry_at: Instant::now(),
+            work: JoinSet::new(),
+            process: now_ms(),
+            revision: 0,
+        };
+        tokio::spawn(task.run());
+        Self { model, status }
+    }
+}
+
+/// What ran beside the task.
+enum Outcome {
+    Learned(Box<Result<Option<Learned>, LearnError>>),
+    Probed(Result<Duration, OpenError>),
+}
+
+struct Task {
+    network: Network,
+    front: Front,
+    facts: Facts,
+    model: watch::Sender<Option<Arc<Model>>>,
+    status: watch::Sender<Arc<PipelineStatus>>,
+    learned: Option<String>,
+    /// The replicas that serve; another set is a change that a token has to prove anew.
+    fleet: Vec<(u32, PeerId, String)>,
+    tokens_at_change: u64,
+    last_token: Instant,
+    retry_at: Instant,
+    /// One at most.
+    work: JoinSet<Outcome>,
+    process: u64,
+    revision: u64,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut front = self.front.clone();
+        let mut tick = interval(AGAIN);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let open = tokio::select! {
+                changed = front.view.changed() => changed.is_ok(),
+                changed = front.activity.changed() => changed.is_ok(),
+                changed = front.round_trips.changed() => changed.is_ok(),
+                Some(Ok(outcome)) = self.work.join_next() => { self.on_outcome(outcome); true }
+                _ = tick.tick() => true,
+            };
+            if !open {
+                return;
+            }
+            let view = front.view.borrow_and_update().clone();
+            self.observe(&view);
+            self.act(&view);
+            self.publish(&view);
+        }
+    }
+
+    /// Takes over what changed.
+    fn observe(&mut self, view: &ClusterView) {
+        let activity = self.front.activity.borrow().clone();
+        let serving = |replica: &crate::cluster::Replica| {
+            (replica.shard.shard_id, replica.peer, replica.shard.plan.clone())
+        };
+        let fleet: Vec<_> = view.serving().map(serving).collect();
+        if fleet != self.fleet {
+            self.fleet = fleet;
+            self.facts.proved = false;
+            self.tokens_at_change = activity.tokens;
+            self.retry_at = Instant::now();
+        } else if activity.tokens > self.tokens_at_change {
+            self.tokens_at_change = activity.tokens;
+            self.last_token = Instant::now();
+            self.facts.proved = view.complete();
+        }
+        self.facts.active = activity.load.iter().map(|(peer, n)| (*peer, *n as u32)).collect();
+        let rounded = |rtt: &Duration| Duration::from_micros(rtt.as_micros() as u64 / 100 * 100);
+        let round_trips: HashMap<PeerId, Duration> =
+            self.front.round_trips.borrow().iter().map(|(peer, rtt)| (*peer, rounded(rtt))).collect();
+        self.facts.latency = round_trips;
+    }
+
+    /// Learns the plan, or probes it, where that is due.
+    fn act(&mut self, view: &Arc<ClusterView>) {
+        let now = Instant::now();
+        if !self.work.is_empty() || now < self.retry_at {
+            return;
+        }
+        let plan = view.plan.as_ref().map(|plan| plan.name.clone());
+        if plan.is_some() && plan != self.learned {
+            self.retry_at = now + AGAIN;
+            let (mut control, view) = (self.network.streams(), Arc::clone(view));
+            self.work.spawn(async move { Outcome::Learned(Box::new(learn(&mut control, &view).await)) });
+        } else if view.complete() && (!self.facts.proved || now >= self.last_token + IDLE) {
+            self.retry_at = now + AGAIN;
+            // BOS where the model has one, else any token.
+            let first =
+                self.model.borrow().as_ref().map(|model| model.encode("").first().copied().unwrap_or(0));
+            let Some(first) = first else { return };
+            self.work.spawn(probe(self.front.client.clone(), first));
+        }
+    }
+
+    fn on_outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Learned(learned) => match *learned {
+                Ok(Some(learned)) => {
+                    self.facts.manifest = Some((learned.model_bytes, learned.manifest));
+                    self.learned = Some(learned.plan);
+                    self.model.send_replace(Some(Arc::new(learned.model)));
+                    self.retry_at = Instant::now();
+                }
+                Ok(None) => {}
+                Err(error) => warn!("the plan could not be learned from any replica: {error}"),
+            },
+            Outcome::Probed(result) => {
+                // A fleet that is busy is not broken.
+                if result == Err(OpenError::Busy) {
+                    return;
+                }
+                let latency_ms = result.as_ref().map_or(0.0, |took| took.as_secs_f32() * 1e3);
+                self.facts.probe = Probe { ok: result.is_ok(), latency_ms, at: now_ms() / 1000 };
+                if let Err(error) = result {
+                    self.facts.proved = false;
+                    warn!("the probe did not come back: {error}");
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, view: &ClusterView) {
+        let revision = format!("{:x}-{}", self.process, self.revision);
+        let status = PipelineStatus { revision, ..view.pipeline(&self.facts) };
+        if **self.status.borrow() != status {
+            self.revision += 1;
+            let revision = format!("{:x}-{}", self.process, self.revision);
+            self.status.send_replace(Arc::new(PipelineStatus { revision, ..status }));
+        }
+    }
+}
+
+/// One token through the ring.
+async fn probe(client: Client, token: u32) -> Outcome {
+    let begun = Instant::now();
+    let prompt = Prompt {
+        ids: vec![token],
+        sampling: Sampling::default(),
+        eos: Vec::new(),
+        max_tokens: 1,
+        deadline: PROBE,
+    };
+    let result = match client.generate(prompt).await {
+        Ok(mut answer) => match answer.tokens.recv().await {
+            Some(Ok(_)) => Ok(begun.elapsed()),
+            _ => Err(OpenError::Timeout(PROBE)),
+        },
+        Err(error) => Err(error),
+    };
+    Outcome::Probed(result)
+}
