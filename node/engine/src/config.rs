@@ -13,8 +13,8 @@ use std::ops::Range;
 
 pub use error::ConfigError;
 pub use rope::{Rope, RopeFactors};
-pub use shard::{MODEL_SHA256, ShardInfo};
 pub(crate) use shard::{LAYER_END, LAYER_START, SHARD_COUNT, SHARD_ID};
+pub use shard::{MODEL_SHA256, ShardInfo};
 pub use tensors::{Expected, Role, expected_tensors};
 
 use crate::gguf::{Gguf, Metadata};

@@ -216,10 +216,7 @@ pub fn shard_name(id: usize) -> String {
 }
 
 /// Offset and size of every piece of a file: its header, then its tensors, given by offset and size.
-pub fn cut(
-    header: u64,
-    tensors: impl IntoIterator<Item = (u64, u64)>,
-) -> impl Iterator<Item = (u64, u64)> {
+pub fn cut(header: u64, tensors: impl IntoIterator<Item = (u64, u64)>) -> impl Iterator<Item = (u64, u64)> {
     let inside = tensors.into_iter().flat_map(|(offset, size)| cut_tensor(offset, size));
     [(0, header)].into_iter().chain(inside)
 }
