@@ -225,6 +225,21 @@ async fn a_second_replica_of_a_shard_is_found() {
     shown.until(|view| view.serving().count() == 3).await;
 }
 
+/// A tool knows a node by its name alone; the bootstrap knows where it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_is_dialled_by_its_name() {
+    let bootstrap = Peer::start(DhtMode::Server, Transport::Tcp).await;
+    let entry = bootstrap.addresses().await;
+    let mut node = Member::node(Transport::Tcp, &entry, vec![shard(0, ReplicaState::Ready)]).await;
+    node.announced().await;
+    let tool = Peer::start(DhtMode::Client, Transport::Tcp).await.network;
+    let at = deadline(tool.dial(None, entry.clone())).await.unwrap();
+    tool.add_address(at, entry[0].clone()).await;
+    let wanted = node.peer.network.local_peer();
+    assert_eq!(deadline(tool.dial(Some(wanted), vec![])).await.unwrap(), wanted);
+    assert!(deadline(tool.dial(Some(PeerId::random()), vec![])).await.is_err());
+}
+
 /// Nobody is there: the node says so and tries again; when the bootstrap comes, it joins and announces itself. When
 /// the bootstrap comes back as a new process that knows nothing, it is told again.
 #[tokio::test(flavor = "multi_thread")]

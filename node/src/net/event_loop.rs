@@ -145,6 +145,9 @@ impl EventLoop {
             Command::GetProviders { key, found } => {
                 self.queries.get_providers(&mut self.swarm.behaviour_mut().kademlia, &key, found);
             }
+            Command::Find { peer, reply } => {
+                self.queries.find(&mut self.swarm.behaviour_mut().kademlia, peer, reply);
+            }
             Command::Snapshot { reply } => {
                 let _ = reply.send(self.snapshot());
             }

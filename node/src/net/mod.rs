@@ -197,6 +197,7 @@ enum Command {
     Provide { key: String, reply: Reply<()> },
     StopProviding { key: String },
     GetProviders { key: String, found: mpsc::Sender<PeerId> },
+    Find { peer: PeerId, reply: Reply<Vec<Multiaddr>> },
     Snapshot { reply: oneshot::Sender<Snapshot> },
     Shutdown { reply: oneshot::Sender<()> },
 }
@@ -254,11 +255,15 @@ impl Network {
     }
 
     /// Connects to a peer and returns who it is. All addresses are tried at once, for a known peer those that the DHT
-    /// knows, too; the first connection counts, and QUIC has a head start.
+    /// knows, too; the first connection counts, and QUIC has a head start. Without an address the DHT is asked for one.
     ///
     /// # Errors
     /// [`NetError::Dial`] when every address has failed.
     pub async fn dial(&self, peer: Option<PeerId>, addresses: Vec<Multiaddr>) -> Result<PeerId, NetError> {
+        let addresses = match peer {
+            Some(peer) if addresses.is_empty() => self.find(peer).await?,
+            _ => addresses,
+        };
         self.ask(|reply| Command::Dial { peer, addresses, reply }).await
     }
 
@@ -278,6 +283,14 @@ impl Network {
     /// [`NetError::Request`] when no answer comes. A refusal is an answer.
     pub async fn request(&self, peer: PeerId, request: Request) -> Result<Response, NetError> {
         self.ask(|reply| Command::Request { peer, request, reply }).await
+    }
+
+    /// Asks the DHT where a peer is; empty where nobody knows.
+    ///
+    /// # Errors
+    /// When the network is busy or has shut down.
+    pub async fn find(&self, peer: PeerId) -> Result<Vec<Multiaddr>, NetError> {
+        self.ask(|reply| Command::Find { peer, reply }).await
     }
 
     /// Tells the DHT where a peer is.

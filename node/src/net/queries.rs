@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-use libp2p::PeerId;
-use libp2p::kad::{self, GetProvidersOk, GetRecordOk, QueryId, QueryResult, Quorum, Record, RecordKey};
+use libp2p::kad::{
+    self, GetProvidersOk, GetRecordOk, PeerInfo, QueryId, QueryResult, Quorum, Record, RecordKey,
+};
+use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
 use super::event_loop::MAX_PENDING;
@@ -22,6 +24,7 @@ enum Waiting {
     Stored(Reply<()>),
     Records(mpsc::Sender<Vec<u8>>),
     Providers(mpsc::Sender<PeerId>),
+    Address { of: PeerId, reply: Reply<Vec<Multiaddr>> },
 }
 
 impl Queries {
@@ -68,6 +71,14 @@ impl Queries {
         }
     }
 
+    pub(super) fn find(&mut self, kad: &mut Kademlia, peer: PeerId, reply: Reply<Vec<Multiaddr>>) {
+        if self.full() {
+            let _ = reply.send(Err(NetError::Busy(MAX_PENDING)));
+            return;
+        }
+        self.pending.insert(kad.get_closest_peers(peer), Waiting::Address { of: peer, reply });
+    }
+
     /// Passes on what a query found or how it ended.
     pub(super) fn on_progress(
         &mut self,
@@ -96,6 +107,9 @@ impl Queries {
             (QueryResult::StartProviding(result), Some(Waiting::Stored(_))) => {
                 self.finish(id, result.map(drop).map_err(|error| error.to_string()));
             }
+            (QueryResult::GetClosestPeers(result), Some(Waiting::Address { .. })) => {
+                self.found(id, result.map(|ok| ok.peers).unwrap_or_default());
+            }
             _ => {}
         }
         if last {
@@ -117,7 +131,7 @@ impl Queries {
         match self.pending.get(&id) {
             Some(Waiting::Records(to)) => to.is_closed(),
             Some(Waiting::Providers(to)) => to.is_closed(),
-            Some(Waiting::Stored(_)) | None => false,
+            Some(Waiting::Stored(_) | Waiting::Address { .. }) | None => false,
         }
     }
 
@@ -135,6 +149,13 @@ impl Queries {
     fn finish(&mut self, id: QueryId, result: Result<(), String>) {
         if let Some(Waiting::Stored(reply)) = self.pending.remove(&id) {
             let _ = reply.send(result.map_err(NetError::Dht));
+        }
+    }
+
+    fn found(&mut self, id: QueryId, peers: Vec<PeerInfo>) {
+        if let Some(Waiting::Address { of, reply }) = self.pending.remove(&id) {
+            let found = peers.into_iter().find(|info| info.peer_id == of);
+            let _ = reply.send(Ok(found.map(|info| info.addrs).unwrap_or_default()));
         }
     }
 }
