@@ -123,7 +123,10 @@ mod tests {
     use std::time::Duration;
 
     use libp2p::identity::Keypair;
+    use shard_wire::announce::SignedRecord;
 
+    use super::super::hex;
+    use super::signed::tests::announcement;
     use super::*;
 
     fn provider(key: &str) -> ProviderRecord {
@@ -165,12 +168,54 @@ mod tests {
         let record = |id: u32| {
             let keypair = Keypair::generate_ed25519();
             let peer_id = keypair.public().to_peer_id().to_string();
-            let announcement = signed::tests::announcement("c", &peer_id, id);
-            let key = ShardKey::Replica(id, peer_id).text("c");
-            Record::new(RecordKey::new(&key), signed::seal(&keypair, 1, &announcement).unwrap())
+            let value = signed::seal(&keypair, 1, &announcement("c", &peer_id, id)).unwrap();
+            Record::new(RecordKey::new(&ShardKey::Replica(id, peer_id).text("c")), value)
         };
         table.put(record(0)).unwrap();
         assert!(table.put(record(1)).is_err());
         assert_eq!(table.records.len(), MAX_RECORDS);
+    }
+
+    #[test]
+    fn nobody_announces_for_another() {
+        let (keypair, other) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+        let (me, them) = (keypair.public().to_peer_id().to_string(), other.public().to_peer_id().to_string());
+        let mine = ShardKey::Replica(1, me.clone()).text("c");
+        let seal = |sequence, cluster: &str, peer: &str| {
+            signed::seal(&keypair, sequence, &announcement(cluster, peer, 1)).unwrap()
+        };
+        let good = seal(7, "c", &me);
+        let changed = |change: fn(&mut SignedRecord, &str)| {
+            let mut record: SignedRecord = serde_json::from_slice(&good).unwrap();
+            change(&mut record, &hex::encode(&other.public().encode_protobuf()));
+            serde_json::to_vec(&record).unwrap()
+        };
+        let mut table = RecordTable::new("c".into());
+        let mut put = |key: &str, value: &[u8]| table.put(Record::new(RecordKey::new(&key), value.to_vec()));
+        let refused: Vec<(&str, String, Vec<u8>)> = vec![
+            ("another peer's key", ShardKey::Replica(1, them.clone()).text("c"), good.clone()),
+            ("another shard's key", ShardKey::Shard(2).text("c"), good.clone()),
+            ("a key of no kind", "anything".into(), good.clone()),
+            ("another cluster's record", mine.clone(), seal(7, "d", &me)),
+            ("another peer's name", mine.clone(), seal(7, "c", &them)),
+            ("a changed sequence", mine.clone(), changed(|record, _| record.sequence += 1)),
+            (
+                "a changed payload",
+                mine.clone(),
+                changed(|record, _| record.payload = record.payload.replace("\"m\"", "\"n\"")),
+            ),
+            ("another's public key", mine.clone(), changed(|record, key| record.public_key = key.to_owned())),
+            ("no signature", mine.clone(), changed(|record, _| record.signature.clear())),
+            ("no JSON", mine.clone(), b"\xff".to_vec()),
+            ("too large", mine.clone(), vec![b' '; 9000]),
+        ];
+        for (what, key, value) in &refused {
+            assert!(put(key, value).is_err(), "{what}");
+        }
+        put(&ShardKey::Shard(1).text("c"), &good).unwrap();
+        put(&mine, &good).unwrap();
+        put(&mine, &good).unwrap();
+        assert!(put(&mine, &seal(6, "c", &me)).is_err(), "what was said before");
+        put(&mine, &seal(8, "c", &me)).unwrap();
     }
 }
