@@ -5,8 +5,9 @@ use std::ops::Range;
 use crate::config::ModelConfig;
 use crate::session::Session;
 
-/// Rows that go through the layers together; more are done one after the other, so that scratch memory stays small.
-const MAX_ROWS: usize = 512;
+/// Rows that go through the layers together; more are done one after the other: scratch memory stays small, and
+/// activations in the cache. Measured on a 1B model: 128 rows are as fast as any number.
+const MAX_ROWS: usize = 128;
 
 /// Consecutive positions of one session.
 #[derive(Debug)]
