@@ -32,7 +32,8 @@ const COMPLETE: Duration = Duration::from_secs(5);
 const SOONEST: Duration = Duration::from_millis(200);
 /// A lookup may wait for peers that are gone; what it has found by then is what there is.
 const LOOKUP: Duration = Duration::from_secs(3);
-/// Lookups under way.
+/// Rounds under way, and lookups in each.
+const ROUNDS: usize = 4;
 const PARALLEL: usize = 32;
 /// Ids that a round without any record looks up first, and how many more the next.
 const PROBE: u32 = 8;
@@ -81,7 +82,6 @@ struct Task {
     kept: HashSet<PeerId>,
     /// One for each replica at most.
     dials: JoinSet<(PeerId, bool)>,
-    /// One at most.
     rounds: JoinSet<()>,
     probe: u32,
     last_round: Option<Instant>,
@@ -133,7 +133,7 @@ impl Task {
         }
     }
 
-    /// When the next round is due; `None` while one is under way.
+    /// When the next round is due. It does not wait for the last one, which may wait for peers that are gone.
     fn next_round(&self, now: Instant) -> Option<Instant> {
         let complete = self.view.borrow().complete();
         let pause = match (self.hurry, complete) {
@@ -141,7 +141,7 @@ impl Task {
             (false, true) => COMPLETE,
             (false, false) => INCOMPLETE,
         };
-        self.rounds.is_empty().then(|| self.last_round.map_or(now, |last| last + pause))
+        (self.rounds.len() < ROUNDS).then(|| self.last_round.map_or(now, |last| last + pause))
     }
 
     /// Shows what is known, dials who is missing, keeps who is followed, looks up when it is time.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
+use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
@@ -27,6 +28,8 @@ use super::{
 pub(super) const MAX_PENDING: usize = 1024;
 /// Peers that the program keeps connected: a fleet of 256 shards with three replicas each.
 const MAX_KEPT: usize = 1024;
+/// How long the last messages may take.
+const GOODBYE: Duration = Duration::from_millis(500);
 /// Addresses of one peer that the DHT keeps.
 const MAX_PEER_ADDRESSES: usize = 16;
 
@@ -85,7 +88,7 @@ impl EventLoop {
                 command = self.queue.recv() => match command {
                     None => return,
                     Some(Command::Shutdown { reply }) => {
-                        drop(self);
+                        self.close().await;
                         let _ = reply.send(());
                         return;
                     }
@@ -94,6 +97,24 @@ impl EventLoop {
                 event = self.swarm.select_next_some() => self.on_swarm(event),
             }
         }
+    }
+
+    /// Ends what is under way and says goodbye: over QUIC a peer would else notice only after its idle timeout.
+    async fn close(mut self) {
+        self.queue.close();
+        (self.queries, self.dials) = (Queries::default(), Dials::default());
+        self.listens.clear();
+        self.requests.clear();
+        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        for peer in peers {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let goodbye = async {
+            while self.swarm.connected_peers().next().is_some() {
+                self.swarm.select_next_some().await;
+            }
+        };
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
 
     fn on_command(&mut self, command: Command) {
