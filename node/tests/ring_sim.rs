@@ -43,20 +43,29 @@ impl Cache {
         let word = |b: &[u8]| u64::from_le_bytes(b.try_into().unwrap());
         let inputs: Vec<u64> = match &run.input {
             Input::Tokens(ids) => ids.iter().map(|id| u64::from(*id)).collect(),
-            Input::Hidden { bytes, .. } => bytes.chunks(8).map(word).collect(),
+            Input::Hidden { bytes, .. } => {
+                // Rows of another attempt would be the same here, but not where its nodes run other kernels.
+                let epochs = bytes.chunks(16).map(|row| word(&row[8..]));
+                assert!(
+                    epochs.into_iter().all(|epoch| epoch == u64::from(self.epoch)),
+                    "a row of another epoch"
+                );
+                bytes.chunks(16).map(|row| word(&row[..8])).collect()
+            }
         };
         let mut out = Vec::new();
         for input in &inputs {
             self.hash = mix(mix(self.hash, *input), u64::from(self.shard) + 1);
             self.rows += 1;
             out.extend(self.hash.to_le_bytes());
+            out.extend(u64::from(self.epoch).to_le_bytes());
         }
         match (self.last, run.sample) {
             (true, true) => {
                 Output::Token { id: (self.hash % VOCABULARY) as u32, logprob: None, top: Vec::new() }
             }
             (true, false) => Output::Cached,
-            _ => Output::Hidden { dtype: Dtype::F32, width: 2, bytes: out },
+            _ => Output::Hidden { dtype: Dtype::F32, width: 4, bytes: out },
         }
     }
 }
@@ -99,7 +108,7 @@ impl World {
                 let limits = table::Limits { max_sessions: 2, context: 64, chunk: CHUNK };
                 let mut table = Table::new(peer, limits);
                 let served =
-                    Served { plan: "p".into(), width: 2, first: shard == 0, last: shard + 1 == shards };
+                    Served { plan: "p".into(), width: 4, first: shard == 0, last: shard + 1 == shards };
                 table.on(table::Event::Serve(shard, served), now);
                 world.nodes.insert(peer, Node { table, caches: HashMap::new(), jobs: Vec::new() });
                 let layers = LayerRange { start: shard, end: shard + 1 };
