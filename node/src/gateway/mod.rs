@@ -15,6 +15,7 @@ mod generate;
 mod messages;
 mod metrics;
 mod openai;
+mod patient;
 mod pipeline;
 mod prompt;
 mod request;
@@ -59,6 +60,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// How long the head, and then the body, of a request may take to arrive.
     pub body_timeout: Duration,
+    /// How long a client may read nothing of what it asked for.
+    pub write_timeout: Duration,
     /// From the arrival of a request to its last token.
     pub request_timeout: Duration,
     /// How long connections may go on after the shutdown began.
@@ -72,6 +75,7 @@ impl Default for Limits {
             // About 250,000 tokens of text: longer than the context of what we serve.
             body_bytes: 1 << 20,
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(60),
             // A slow machine takes minutes for a long answer; a client that is gone is noticed long before.
             request_timeout: Duration::from_secs(1800),
             drain: Duration::from_secs(5),

@@ -246,3 +246,68 @@ fn refuse_unsupported(api: Api, fields: &mut Fields) -> Result<(), ApiError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            (-3i64..20).prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            (-3.0..3.0f64).prop_map(Value::from),
+            ".{0,3}".prop_map(Value::from),
+            prop_oneof![Just("text"), Just("user"), Just("7")].prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            let name = prop_oneof![Just("role"), Just("content"), Just("type"), Just("text"), Just("7")];
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::vec((name, inner), 0..4).prop_map(|members| members
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever a member is, it is refused by its name, or what comes out keeps to every bound.
+        #[test]
+        fn any_value_of_a_member(
+            name in prop_oneof![
+                Just("messages"), Just("prompt"), Just("model"), Just("n"), Just("max_tokens"), Just("stop"), Just("seed"),
+                Just("temperature"), Just("top_p"), Just("top_k"), Just("min_p"), Just("logprobs"), Just("logit_bias"),
+                Just("stream"), Just("echo"), Just("tools"), Just("response_format"), Just("best_of"),
+            ],
+            value in value(),
+        ) {
+            for (api, mut body) in [
+                (Api::Chat, json!({"messages": [{"role": "user", "content": "Hi"}]})),
+                (Api::Completion, json!({"prompt": "Hi"})),
+            ] {
+                body[name] = value.clone();
+                match Request::parse(api, body.to_string().as_bytes()) {
+                    Ok(request) => {
+                        let Sampling { temperature, top_p, min_p, repetition_penalty, logit_bias, .. } = request.sampling;
+                        prop_assert!((0.0..=2.0).contains(&temperature) && (0.0..=1.0).contains(&top_p));
+                        prop_assert!((0.0..=1.0).contains(&min_p) && repetition_penalty > 0.0);
+                        prop_assert!(logit_bias.iter().all(|(_, bias)| bias.abs() <= 100.0));
+                        prop_assert!((1..=MAX_CHOICES as u32).contains(&request.n) && request.max_tokens != Some(0));
+                        prop_assert!(request.stop.len() <= MAX_STOPS && request.stop.iter().all(|stop| !stop.is_empty()));
+                    }
+                    Err(ApiError::Parameter { param, .. } | ApiError::Unsupported { param, .. }) => {
+                        prop_assert!(param.starts_with(name) || param == "n", "{param} for {name}");
+                    }
+                    Err(other) => prop_assert!(false, "{other}"),
+                }
+            }
+        }
+    }
+}

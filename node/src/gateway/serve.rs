@@ -1,4 +1,5 @@
-//! Connections: at most so many at once, none that never sends its request, and an end to all of them at shutdown.
+//! Connections: at most so many at once, none that never sends its request or never reads its answer, and an end to
+//! all of them at shutdown.
 
 use std::io;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::patient::Patient;
 use super::{Gateway, app};
 
 /// Pause after an accept that failed, which is when file descriptors have run out.
@@ -41,6 +43,7 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: impl Futur
             }
         };
         let (app, closed, head) = (app.clone(), closed.clone(), limits.body_timeout);
+        let stream = Patient::new(stream, limits.write_timeout);
         connections.spawn(async move {
             connection(stream, app, head, closed).await;
             drop(permit);
@@ -65,7 +68,7 @@ async fn accept(
     Ok((stream, permit))
 }
 
-async fn connection(stream: TcpStream, app: axum::Router, head: Duration, mut closed: watch::Receiver<()>) {
+async fn connection(stream: Patient, app: axum::Router, head: Duration, mut closed: watch::Receiver<()>) {
     let service = TowerToHyperService::new(app);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -139,17 +139,18 @@ impl Timings {
             if self.stages.len() <= index {
                 self.stages.push(stage.clone());
             } else {
-                self.stages[index].queue_ms += stage.queue_ms;
-                self.stages[index].compute_ms += stage.compute_ms;
+                let sum = &mut self.stages[index];
+                sum.queue_ms = round(sum.queue_ms + stage.queue_ms);
+                sum.compute_ms = round(sum.compute_ms + stage.compute_ms);
             }
         }
         Self {
             prompt_n: self.prompt_n + other.prompt_n,
             prompt_ms: self.prompt_ms.max(other.prompt_ms),
-            prompt_per_second: self.prompt_per_second + other.prompt_per_second,
+            prompt_per_second: round(self.prompt_per_second + other.prompt_per_second),
             predicted_n: self.predicted_n + other.predicted_n,
             predicted_ms: self.predicted_ms.max(other.predicted_ms),
-            predicted_per_second: self.predicted_per_second + other.predicted_per_second,
+            predicted_per_second: round(self.predicted_per_second + other.predicted_per_second),
             queue_ms: self.queue_ms.max(other.queue_ms),
             open_ms: self.open_ms.max(other.open_ms),
             time_to_first_token_ms: self.time_to_first_token_ms.max(other.time_to_first_token_ms),
@@ -175,9 +176,14 @@ pub(super) fn opening(queue_ms: f64, open_ms: f64) -> String {
 }
 
 pub(super) fn ms(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1e3
+    round(duration.as_secs_f64() * 1e3)
+}
+
+/// To three decimals: a microsecond where the unit is the millisecond.
+fn round(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
 }
 
 fn rate(count: u32, duration: Duration) -> f64 {
-    if duration.is_zero() { 0.0 } else { f64::from(count) / duration.as_secs_f64() }
+    if duration.is_zero() { 0.0 } else { round(f64::from(count) / duration.as_secs_f64()) }
 }

@@ -69,6 +69,19 @@ async fn half_a_request_is_cut_off() {
     assert!(said.contains("HTTP/1.1 408") && said.contains("request_timeout"), "{said}");
 }
 
+/// A client that reads nothing fills its window, and then loses its place and its answer.
+#[tokio::test]
+async fn silent_reader_is_cut_off() {
+    let limits = Limits { write_timeout: Duration::from_millis(100), ..Limits::default() };
+    let mut fleet = Fleet::with(limits, Keys::default());
+    let (address, _stop, _server) = start(&fleet).await;
+    let _client = ask(address, true).await;
+    let session = fleet.ring.open().await.accept(8);
+    let token = fleet.saying("fox").remove(0);
+    let fill = async { while session.tokens.send(Ok(token.clone())).await.is_ok() {} };
+    timeout(SOON, fill).await.expect("a gateway that gives up");
+}
+
 /// A shutdown lets an answer finish, within its limit.
 #[tokio::test]
 async fn shutdown() {
