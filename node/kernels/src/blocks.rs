@@ -72,7 +72,7 @@ fn read_scales_and_mins(bytes: &[u8], block: &mut Block) {
 
 /// Eight numbers of six bits, a byte each: four from `first`, four from `last` and the upper bits of `first`.
 #[inline]
-pub(crate) fn six_bits(first: u32, last: u32) -> u64 {
+fn six_bits(first: u32, last: u32) -> u64 {
     let upper = last & 0x0f0f_0f0f | first >> 2 & 0x3030_3030;
     u64::from(first & 0x3f3f_3f3f) | u64::from(upper) << 32
 }

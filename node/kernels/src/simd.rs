@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! float weights ────────────────────────────▶ float   two raw rows × up to four activation rows
-//! quantised, raw, one activation row ───────▶ row     one raw row: memory is read in one stream
+//! quantised, raw, one activation row ───────▶ rows    two raw rows × one activation row
 //! quantised, packed ────────────────────────▶ panels  one or two panels × up to four activation rows
 //! quantised, raw, several activation rows ──▶ packs the panel pair into scratch, then panels
 //! ```
@@ -24,13 +24,18 @@ pub(crate) type PanelOutput = [[f32; PANEL]; BATCH];
 /// was the best distance measured.
 pub(crate) const PREFETCH: usize = 8192;
 
+/// The same for kernels that read two rows of this size at once: ahead of the first must not be where the second is.
+pub(crate) fn prefetch_of_pair(row_bytes: usize) -> usize {
+    if (PREFETCH..=2 * PREFETCH).contains(&row_bytes) { 2 * row_bytes } else { PREFETCH }
+}
+
 /// The kernels of one instruction set.
 pub(crate) trait Kernels {
-    /// One raw row of a quantised type times the one row of `x`.
+    /// Two raw rows of a quantised type times the one row of `x`: while one waits for its sum, the other goes on.
     ///
     /// # Safety
-    /// The processor has the instructions; `row` and `x` have the same number of blocks of `ty`; `x` has one row.
-    unsafe fn row(ty: WeightType, row: &[u8], x: &Batch) -> f32;
+    /// The processor has the instructions; `rows` and `x` have the same number of blocks of `ty`; `x` has one row.
+    unsafe fn rows(ty: WeightType, rows: [&[u8]; 2], x: &Batch) -> [f32; 2];
 
     /// One or two packed panels times the rows of `x`. `stream`: the panels come from memory for the first time.
     ///
@@ -55,11 +60,13 @@ pub(crate) unsafe fn rows<K: Kernels>(w: &Matrix, x: &Activations, rows: Range<u
         // SAFETY: by this function's contract.
         Some(bytes) if family == Family::Float => unsafe { float_rows::<K>(w, bytes, x, rows, out) },
         Some(bytes) if x.rows() == 1 => {
-            let x = x.form(family).batch(0);
-            for n in rows {
-                let row = &bytes[n * w.row_bytes()..][..w.row_bytes()];
-                // SAFETY: by this function's contract; the row and `x` have `cols` values.
-                out.set(0, n, unsafe { K::row(w.weight_type(), row, &x) });
+            let (ty, x, size) = (w.weight_type(), x.form(family).batch(0), w.row_bytes());
+            for n in rows.clone().step_by(2) {
+                let pair = [n, (n + 1).min(rows.end - 1)];
+                // SAFETY: by this function's contract; the rows and `x` have `cols` values.
+                let sums = unsafe { K::rows(ty, pair.map(|n| &bytes[n * size..(n + 1) * size]), &x) };
+                out.set(0, pair[1], sums[1]);
+                out.set(0, pair[0], sums[0]);
             }
         }
         // SAFETY: by this function's contract.

@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use super::prefetch;
 use crate::activations::BATCH;
 use crate::lanes::{LANES, sum};
-use crate::simd::PREFETCH;
+use crate::simd::prefetch_of_pair;
 use crate::weight_type::WeightType;
 
 /// # Safety
@@ -49,8 +49,7 @@ unsafe fn by_rows<L: Load>(rows: &[&[u8]], x: &[&[f32]]) -> [[f32; 2]; 2] {
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn dot<L: Load, const R: usize, const M: usize>(rows: [&[u8]; R], x: [&[f32]; M]) -> [[f32; 2]; 2] {
     let cols = x[0].len();
-    // Two short rows ahead is where the next two begin, after what is being read now.
-    let ahead = (2 * rows[0].len()).min(2 * PREFETCH);
+    let ahead = prefetch_of_pair(rows[0].len());
     assert!(x.iter().all(|x| x.len() == cols) && rows.iter().all(|row| row.len() == cols * L::BYTES));
     let mut acc = [[[_mm256_setzero_ps(); 2]; M]; R];
     let whole = cols / LANES * LANES;

@@ -9,6 +9,7 @@ mod panel_32;
 mod panel_k;
 mod row_32;
 mod row_k;
+pub(crate) mod turns;
 
 use core::arch::x86_64::*;
 
@@ -20,16 +21,16 @@ use crate::weight_type::WeightType;
 pub(crate) struct Avx2;
 
 impl Kernels for Avx2 {
-    unsafe fn row(ty: WeightType, row: &[u8], x: &Batch) -> f32 {
+    unsafe fn rows(ty: WeightType, rows: [&[u8]; 2], x: &Batch) -> [f32; 2] {
         // SAFETY: by the trait's contract.
         unsafe {
             match ty {
-                WeightType::Q4K => row_k::q45k::<false>(row, x),
-                WeightType::Q5K => row_k::q45k::<true>(row, x),
-                WeightType::Q6K => row_k::q6k(row, x),
-                WeightType::Q8_0 => row_32::q8_0(row, x),
-                WeightType::Q4_0 => row_32::q4_0(row, x),
-                _ => 0.0,
+                WeightType::Q4K => turns::rows::<row_k::Q45k<false>>(rows, x),
+                WeightType::Q5K => turns::rows::<row_k::Q45k<true>>(rows, x),
+                WeightType::Q6K => turns::rows::<row_k::Q6k>(rows, x),
+                WeightType::Q8_0 => row_32::q8_0(rows, x),
+                WeightType::Q4_0 => row_32::q4_0(rows, x),
+                _ => [0.0; 2],
             }
         }
     }
@@ -101,16 +102,6 @@ fn sum_eight(v: &[__m256i; 8]) -> __m256i {
     _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))
 }
 
-/// Adds `terms[i] · d_a[i]` in order, as many as `d_a` has.
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-fn add_terms(acc: f32, terms: __m256, d_a: &[f32]) -> f32 {
-    let mut lanes = [0.0; 8];
-    // SAFETY: eight places.
-    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), terms) };
-    lanes.iter().zip(d_a).fold(acc, |acc, (term, d_a)| acc + term * d_a)
-}
-
 /// `sums[r]` to the outputs of one side of a panel.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
@@ -159,7 +150,16 @@ unsafe fn broadcast<T>(at: *const T) -> __m256i {
 /// They are readable.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-unsafe fn halves<T>(at: *const T) -> __m256 {
+pub(crate) unsafe fn halves<T>(at: *const T) -> __m256 {
     // SAFETY: by this function's contract.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(at.cast()) })
+}
+
+/// The f16 in the low half of each lane.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn low_halves(words: __m256i) -> __m256 {
+    let words = _mm256_and_si256(words, _mm256_set1_epi32(0xffff));
+    let packed = _mm256_packus_epi32(words, words);
+    _mm256_cvtph_ps(_mm256_castsi256_si128(_mm256_permute4x64_epi64::<0x08>(packed)))
 }

@@ -5,7 +5,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{broadcast, halves, load, prefetch, store};
+use super::{broadcast, halves, load, low_halves, prefetch, store};
 use crate::activations::Batch;
 use crate::matrix::PANEL;
 use crate::simd::{PREFETCH, PanelOutput};
@@ -224,13 +224,4 @@ fn bytes_of_words(i: usize, nothing: i32, up: i32) -> __m256i {
     let word = |n: i32| nothing + (((4 * n + i as i32) * 0x1_0001) << up);
     let words = _mm_setr_epi32(word(0), word(1), word(2), word(3));
     _mm256_broadcastsi128_si256(words)
-}
-
-/// The f16 in the low half of each lane.
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-fn low_halves(words: __m256i) -> __m256 {
-    let words = _mm256_and_si256(words, _mm256_set1_epi32(0xffff));
-    let packed = _mm256_packus_epi32(words, words);
-    _mm256_cvtph_ps(_mm256_castsi256_si128(_mm256_permute4x64_epi64::<0x08>(packed)))
 }

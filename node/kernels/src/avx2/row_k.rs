@@ -3,46 +3,37 @@
 
 use core::arch::x86_64::*;
 
-use super::{add_terms, halves, load, prefetch, sum_eight, sum_fours};
+use super::turns::{TURN, Terms, heads};
+use super::{halves, load, prefetch, sum_eight};
 use crate::activations::Batch;
-use crate::blocks::six_bits;
-use crate::simd::PREFETCH;
-
-/// Superblocks whose sums are finished together.
-const TURN: usize = 8;
 
 /// `Q4_K`, and `Q5_K` where `FIVE`.
-///
-/// # Safety
-/// As [`Kernels::row`](crate::simd::Kernels::row).
-#[target_feature(enable = "avx2,f16c")]
-pub(super) unsafe fn q45k<const FIVE: bool>(row: &[u8], x: &Batch) -> f32 {
-    let (size, nibbles) = if FIVE { (176, 48) } else { (144, 16) };
-    assert!(x.rows == 1 && row.len() == x.blocks * size);
-    let (low4, bit4) = (_mm256_set1_epi8(15), _mm256_set1_epi8(16));
-    // The order of the activations' sums (`PAIRS`), as bytes.
-    let pairs = _mm_set1_epi64x(0x0705_0604_0301_0200);
-    let (mut ds, mut dmins) = ([0u16; TURN], [0u16; TURN]);
-    let (mut parts, mut mins) = ([_mm256_setzero_si256(); TURN], [_mm_setzero_si128(); TURN]);
-    let mut acc = 0.0;
-    for first in (0..x.blocks).step_by(TURN) {
-        let count = (x.blocks - first).min(TURN);
+pub(super) struct Q45k<const FIVE: bool>;
+
+impl<const FIVE: bool> Terms for Q45k<FIVE> {
+    const SIZE: usize = if FIVE { 176 } else { 144 };
+
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn terms<const FULL: bool>(
+        row: *const u8,
+        x: &Batch,
+        first: usize,
+        count: usize,
+        ahead: usize,
+    ) -> __m256 {
+        let nibbles = if FIVE { 48 } else { 16 };
+        let (low4, bit4) = (_mm256_set1_epi8(15), _mm256_set1_epi8(16));
+        let mut parts = [_mm256_setzero_si256(); TURN];
+        let count = if FULL { TURN } else { count };
+        // SAFETY: by this function's contract.
+        let heads = unsafe { heads(row, Self::SIZE, x, first, count) };
         for i in 0..count {
-            let p = row.as_ptr().wrapping_add((first + i) * size);
+            let p = row.wrapping_add((first + i) * Self::SIZE);
             let q = x.q.as_ptr().wrapping_add((first + i) * 256);
-            prefetch(p, PREFETCH, 3);
+            prefetch(p, ahead, 3);
             // SAFETY: block `first + i` of the row, and of the activations.
             unsafe {
-                let word = |at: usize| p.wrapping_add(at).cast::<u32>().read_unaligned();
-                (ds[i], dmins[i]) = (word(0) as u16, (word(0) >> 16) as u16);
-                let m = _mm_cvtsi64_si128(six_bits(word(8), word(12) >> 4) as i64);
-                let m = _mm_cvtepu8_epi16(_mm_shuffle_epi8(m, pairs));
-                mins[i] = _mm_madd_epi16(
-                    m,
-                    _mm_loadu_si128(x.sums32.as_ptr().wrapping_add((first + i) * 8).cast()),
-                );
-                let scales = _mm_cvtsi64_si128(six_bits(word(4), word(12)) as i64);
-                let scales = _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(scales));
+                let scales = _mm256_broadcastsi128_si256(_mm_loadu_si128(heads.scales[i].as_ptr().cast()));
                 let fifth = if FIVE { load(p.wrapping_add(16)) } else { low4 };
                 let mut sum = _mm256_setzero_si256();
                 for c in 0..4 {
@@ -67,36 +58,36 @@ pub(super) unsafe fn q45k<const FIVE: bool>(row: &[u8], x: &Batch) -> f32 {
                 parts[i] = sum;
             }
         }
-        // SAFETY: eight halves each.
-        let (d, dmin) = unsafe { (halves(ds.as_ptr()), halves(dmins.as_ptr())) };
-        let msum = sum_fours([0, 1, 2, 3].map(|i| _mm256_set_m128i(mins[i + 4], mins[i])));
-        let isum = _mm256_mul_ps(d, _mm256_cvtepi32_ps(sum_eight(&parts)));
-        let terms = _mm256_sub_ps(isum, _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(msum)));
-        acc = add_terms(acc, terms, &x.d[first..first + count]);
+        let isum = _mm256_mul_ps(heads.d, _mm256_cvtepi32_ps(sum_eight(&parts)));
+        let msum = _mm256_mul_ps(heads.dmin, _mm256_cvtepi32_ps(heads.msum));
+        _mm256_sub_ps(isum, msum)
     }
-    acc
 }
 
 /// `Q6_K`.
-///
-/// # Safety
-/// As [`Kernels::row`](crate::simd::Kernels::row).
-#[target_feature(enable = "avx2,f16c")]
-pub(super) unsafe fn q6k(row: &[u8], x: &Batch) -> f32 {
+pub(super) struct Q6k;
+
+impl Terms for Q6k {
     const SIZE: usize = 210;
-    assert!(x.rows == 1 && row.len() == x.blocks * SIZE);
-    let (low4, high2) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
-    // The order of the activations' sums (`PAIRS`), as bytes.
-    let pairs = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
-    let mut ds = [0u16; TURN];
-    let mut parts = [_mm256_setzero_si256(); TURN];
-    let mut acc = 0.0;
-    for first in (0..x.blocks).step_by(TURN) {
-        let count = (x.blocks - first).min(TURN);
+
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn terms<const FULL: bool>(
+        row: *const u8,
+        x: &Batch,
+        first: usize,
+        count: usize,
+        ahead: usize,
+    ) -> __m256 {
+        let count = if FULL { TURN } else { count };
+        let (low4, high2) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
+        // The order of the activations' sums (`PAIRS`), as bytes.
+        let pairs = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+        let mut ds = [0u16; TURN];
+        let mut parts = [_mm256_setzero_si256(); TURN];
         for i in 0..count {
-            let p = row.as_ptr().wrapping_add((first + i) * SIZE);
+            let p = row.wrapping_add((first + i) * Self::SIZE);
             let q = x.q.as_ptr().wrapping_add((first + i) * 256);
-            prefetch(p, PREFETCH, 4);
+            prefetch(p, ahead, 4);
             // SAFETY: block `first + i` of the row, and of the activations.
             unsafe {
                 ds[i] = p.wrapping_add(208).cast::<u16>().read_unaligned();
@@ -132,8 +123,6 @@ pub(super) unsafe fn q6k(row: &[u8], x: &Batch) -> f32 {
         }
         // SAFETY: eight halves.
         let d = unsafe { halves(ds.as_ptr()) };
-        let terms = _mm256_mul_ps(d, _mm256_cvtepi32_ps(sum_eight(&parts)));
-        acc = add_terms(acc, terms, &x.d[first..first + count]);
+        _mm256_mul_ps(d, _mm256_cvtepi32_ps(sum_eight(&parts)))
     }
-    acc
 }

@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use super::prefetch;
 use crate::activations::BATCH;
 use crate::lanes::{LANES, sum};
-use crate::simd::PREFETCH;
+use crate::simd::prefetch_of_pair;
 use crate::weight_type::WeightType;
 
 /// # Safety
@@ -51,8 +51,7 @@ unsafe fn dot<L: Load, const R: usize, const M: usize>(
     out: &mut [[f32; BATCH]; 2],
 ) {
     let cols = x[0].len();
-    // Two short rows ahead is where the next two begin, after what is being read now.
-    let ahead = (2 * rows[0].len()).min(2 * PREFETCH);
+    let ahead = prefetch_of_pair(rows[0].len());
     assert!(x.iter().all(|x| x.len() == cols) && rows.iter().all(|row| row.len() == cols * L::BYTES));
     let mut acc = [[_mm512_setzero_ps(); M]; R];
     for k in (0..cols).step_by(LANES) {

@@ -13,22 +13,23 @@ mod row_k;
 use core::arch::x86_64::*;
 
 use crate::activations::{BATCH, Batch};
+use crate::avx2::turns;
 use crate::simd::{Kernels, PanelOutput};
 use crate::weight_type::WeightType;
 
 pub(crate) struct Avx512;
 
 impl Kernels for Avx512 {
-    unsafe fn row(ty: WeightType, row: &[u8], x: &Batch) -> f32 {
+    unsafe fn rows(ty: WeightType, rows: [&[u8]; 2], x: &Batch) -> [f32; 2] {
         // SAFETY: by the trait's contract.
         unsafe {
             match ty {
-                WeightType::Q4K => row_k::q45k::<false>(row, x),
-                WeightType::Q5K => row_k::q45k::<true>(row, x),
-                WeightType::Q6K => row_k::q6k(row, x),
-                WeightType::Q8_0 => row_32::q8_0(row, x),
-                WeightType::Q4_0 => row_32::q4_0(row, x),
-                _ => 0.0,
+                WeightType::Q4K => turns::rows::<row_k::Q45k<false>>(rows, x),
+                WeightType::Q5K => turns::rows::<row_k::Q45k<true>>(rows, x),
+                WeightType::Q6K => turns::rows::<row_k::Q6k>(rows, x),
+                WeightType::Q8_0 => row_32::q8_0(rows, x),
+                WeightType::Q4_0 => row_32::q4_0(rows, x),
+                _ => [0.0; 2],
             }
         }
     }

@@ -7,38 +7,36 @@ use core::arch::x86_64::*;
 
 use super::{add_lanes, load, prefetch, sum_fours};
 use crate::activations::Batch;
-use crate::blocks::six_bits;
-use crate::simd::PREFETCH;
-
-/// Superblocks whose sums are finished together.
-const TURN: usize = 8;
+use crate::avx2::halves;
+use crate::avx2::turns::{TURN, Terms, heads};
 
 /// `Q4_K`, and `Q5_K` where `FIVE`.
-///
-/// # Safety
-/// As [`Kernels::row`](crate::simd::Kernels::row).
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-pub(super) unsafe fn q45k<const FIVE: bool>(row: &[u8], x: &Batch) -> f32 {
-    let (size, nibbles) = if FIVE { (176, 48) } else { (144, 16) };
-    assert!(x.rows == 1 && row.len() == x.blocks * size);
-    let (low4, bit4) = (_mm512_set1_epi8(15), _mm512_set1_epi8(16));
-    let mut heads = [0u32; TURN];
-    let mut mins = [0u64; TURN];
-    let mut parts = [_mm512_setzero_si512(); TURN];
-    let mut acc = 0.0;
-    for first in (0..x.blocks).step_by(TURN) {
-        let count = (x.blocks - first).min(TURN);
+pub(super) struct Q45k<const FIVE: bool>;
+
+impl<const FIVE: bool> Terms for Q45k<FIVE> {
+    const SIZE: usize = if FIVE { 176 } else { 144 };
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+    unsafe fn terms<const FULL: bool>(
+        row: *const u8,
+        x: &Batch,
+        first: usize,
+        count: usize,
+        ahead: usize,
+    ) -> __m256 {
+        let nibbles = if FIVE { 48 } else { 16 };
+        let (low4, bit4) = (_mm512_set1_epi8(15), _mm512_set1_epi8(16));
+        let mut parts = [_mm512_setzero_si512(); TURN];
+        let count = if FULL { TURN } else { count };
+        // SAFETY: by this function's contract.
+        let heads = unsafe { heads(row, Self::SIZE, x, first, count) };
         for i in 0..count {
-            let p = row.as_ptr().wrapping_add((first + i) * size);
+            let p = row.wrapping_add((first + i) * Self::SIZE);
             let q = x.q.as_ptr().cast::<u8>().wrapping_add((first + i) * 256);
-            prefetch(p, PREFETCH, 3);
+            prefetch(p, ahead, 3);
             // SAFETY: block `first + i` of the row, and of the activations.
             unsafe {
-                let word = |at: usize| p.wrapping_add(at).cast::<u32>().read_unaligned();
-                heads[i] = word(0);
-                let scales = six_bits(word(4), word(12));
-                mins[i] = six_bits(word(8), word(12) >> 4);
-                let scales = _mm512_broadcast_i32x4(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(scales as i64)));
+                let scales = _mm512_broadcast_i32x4(_mm_loadu_si128(heads.scales[i].as_ptr().cast()));
                 let fifth = if FIVE {
                     _mm512_broadcast_i64x4(_mm256_loadu_si256(p.wrapping_add(16).cast()))
                 } else {
@@ -67,40 +65,37 @@ pub(super) unsafe fn q45k<const FIVE: bool>(row: &[u8], x: &Batch) -> f32 {
                 parts[i] = sum;
             }
         }
-        // SAFETY: masked loads within the sums and scales of the activations.
-        unsafe {
-            let heads = _mm256_loadu_si256(heads.as_ptr().cast());
-            let d = _mm256_cvtph_ps(_mm256_cvtepi32_epi16(heads));
-            let dmin = _mm256_cvtph_ps(_mm256_cvtepi32_epi16(_mm256_srli_epi32::<16>(heads)));
-            let isum = _mm256_mul_ps(d, _mm256_cvtepi32_ps(sum_eight(&parts)));
-            let msum = _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(dot_mins(&mins, x, first, count)));
-            acc = add_terms(acc, _mm256_sub_ps(isum, msum), x, first, count);
-        }
+        let isum = _mm256_mul_ps(heads.d, _mm256_cvtepi32_ps(sum_eight(&parts)));
+        let msum = _mm256_mul_ps(heads.dmin, _mm256_cvtepi32_ps(heads.msum));
+        _mm256_sub_ps(isum, msum)
     }
-    acc
 }
 
 /// `Q6_K`.
-///
-/// # Safety
-/// As [`Kernels::row`](crate::simd::Kernels::row).
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-pub(super) unsafe fn q6k(row: &[u8], x: &Batch) -> f32 {
+pub(super) struct Q6k;
+
+impl Terms for Q6k {
     const SIZE: usize = 210;
-    assert!(x.rows == 1 && row.len() == x.blocks * SIZE);
-    let (low4, high2) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
-    let turns = [two(4, 2), two(0, -2)];
-    // `PAIRS` of the activations' sums, in each four bytes.
-    let pairs = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
-    let mut ds = [0u16; TURN];
-    let mut parts = [_mm512_setzero_si512(); TURN];
-    let mut acc = 0.0;
-    for first in (0..x.blocks).step_by(TURN) {
-        let count = (x.blocks - first).min(TURN);
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+    unsafe fn terms<const FULL: bool>(
+        row: *const u8,
+        x: &Batch,
+        first: usize,
+        count: usize,
+        ahead: usize,
+    ) -> __m256 {
+        let count = if FULL { TURN } else { count };
+        let (low4, high2) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
+        let turns = [two(4, 2), two(0, -2)];
+        // `PAIRS` of the activations' sums, in each four bytes.
+        let pairs = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+        let mut ds = [0u16; TURN];
+        let mut parts = [_mm512_setzero_si512(); TURN];
         for i in 0..count {
-            let p = row.as_ptr().wrapping_add((first + i) * SIZE);
+            let p = row.wrapping_add((first + i) * Self::SIZE);
             let q = x.q.as_ptr().cast::<u8>().wrapping_add((first + i) * 256);
-            prefetch(p, PREFETCH, 4);
+            prefetch(p, ahead, 4);
             // SAFETY: block `first + i` of the row, and of the activations.
             unsafe {
                 ds[i] = p.wrapping_add(208).cast::<u16>().read_unaligned();
@@ -128,14 +123,10 @@ pub(super) unsafe fn q6k(row: &[u8], x: &Batch) -> f32 {
                 parts[i] = sum;
             }
         }
-        // SAFETY: masked loads within the scales of the activations.
-        unsafe {
-            let d = _mm256_cvtph_ps(_mm_loadu_si128(ds.as_ptr().cast()));
-            let isum = _mm256_mul_ps(d, _mm256_cvtepi32_ps(sum_eight(&parts)));
-            acc = add_terms(acc, isum, x, first, count);
-        }
+        // SAFETY: eight halves.
+        let d = unsafe { halves(ds.as_ptr()) };
+        _mm256_mul_ps(d, _mm256_cvtepi32_ps(sum_eight(&parts)))
     }
-    acc
 }
 
 /// `low` in the lower eight lanes, `high` in the upper.
@@ -160,49 +151,4 @@ fn fours(first: i16) -> __m512i {
 fn sum_eight(v: &[__m512i; TURN]) -> __m256i {
     let half = add_lanes(sum_fours([v[0], v[1], v[2], v[3]]), sum_fours([v[4], v[5], v[6], v[7]]));
     _mm512_castsi512_si256(add_lanes(half, half))
-}
-
-/// `msum` of eight superblocks; those from `count` on are undefined.
-///
-/// # Safety
-/// `x` has the blocks `first..first + count`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-#[inline]
-unsafe fn dot_mins(mins: &[u64; TURN], x: &Batch, first: usize, count: usize) -> __m256i {
-    // `PAIRS` of the activations' sums.
-    let pairs = _mm256_set1_epi64x(0x0705_0604_0301_0200);
-    let pairs =
-        _mm256_add_epi8(pairs, _mm256_setr_epi64x(0, 0x0808_0808_0808_0808, 0, 0x0808_0808_0808_0808));
-    let dot = |half: usize| {
-        // SAFETY: by this function's contract; four superblocks are eight words of 64 bits.
-        unsafe {
-            let mins =
-                _mm256_shuffle_epi8(_mm256_loadu_si256(mins.as_ptr().wrapping_add(4 * half).cast()), pairs);
-            let mask = ((1u32 << (2 * count)) - 1) >> (8 * half);
-            let sums = x.sums32.as_ptr().wrapping_add((first + 4 * half) * 8);
-            _mm512_madd_epi16(_mm512_cvtepu8_epi16(mins), _mm512_maskz_loadu_epi64(mask as u8, sums.cast()))
-        }
-    };
-    let (a, b) = (dot(0), dot(1));
-    let sums = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    let sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32::<0x4e>(sums));
-    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
-    _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, sums))
-}
-
-/// Adds `terms · d_a` of `count` superblocks in order.
-///
-/// # Safety
-/// `x` has the blocks `first..first + count`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-#[inline]
-unsafe fn add_terms(acc: f32, terms: __m256, x: &Batch, first: usize, count: usize) -> f32 {
-    let mut lanes = [0.0; TURN];
-    // SAFETY: by this function's contract; `lanes` has eight places.
-    unsafe {
-        let mask = ((1u32 << count) - 1) as u8;
-        let d_a = _mm256_maskz_loadu_ps(mask, x.d.as_ptr().wrapping_add(first));
-        _mm256_storeu_ps(lanes.as_mut_ptr(), _mm256_mul_ps(terms, d_a));
-    }
-    lanes[..count].iter().fold(acc, |acc, term| acc + term)
 }
