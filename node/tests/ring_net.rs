@@ -4,12 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
+use shard_engine::gguf::Gguf;
 use shard_engine::{KvDtype, LoadOptions, Rows, Session, SessionError, ShardModel};
+use shard_node::commands::Commands;
+use shard_node::model::{self, About};
 use shard_node::net::{self, DhtMode, NetConfig, Network, Transport};
 use shard_node::ring::client::{Client, Prompt, Token};
 use shard_node::ring::gateway::route::{Fleet, Replica};
@@ -20,6 +24,7 @@ use shard_node::ring::stage::table::{Limits, Served};
 use shard_node::ring::stage::worker::Model;
 use shard_wire::frame::{Dtype, Frame, Header, Kind};
 use shard_wire::layers::LayerRange;
+use shard_wire::message::{Request, Status};
 use shard_wire::session::Sampling;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -57,31 +62,42 @@ impl Model for Slow {
     }
 }
 
+type Requests = mpsc::Receiver<shard_node::net::Inbound>;
+
 async fn peer(transport: Transport, name: &str) -> (Network, Multiaddr) {
+    let (network, address, _) = peer_with_requests(transport, name).await;
+    (network, address)
+}
+
+async fn peer_with_requests(transport: Transport, name: &str) -> (Network, Multiaddr, Requests) {
     let keypair = Keypair::generate_ed25519();
     let config = NetConfig { transport, ..NetConfig::new(keypair, "ring-net", name, DhtMode::Client) };
-    let (network, _requests) = net::spawn(config).expect("a network");
+    let (network, requests) = net::spawn(config).expect("a network");
     let address = match transport {
         Transport::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
         _ => "/ip4/127.0.0.1/tcp/0",
     };
     network.listen(address.parse().expect("an address")).await.expect("listens");
     let address = network.listen_addresses().await.remove(0);
-    (network, address)
+    (network, address, requests)
 }
 
 struct Fixture {
     stages: Vec<Stages>,
     nodes: Vec<Network>,
+    /// What peers ask each node.
+    requests: Mutex<Vec<Requests>>,
     gateway: Network,
     client: Client,
 }
 
 async fn fleet(transport: Transport, starts: &[u32], max_sessions: usize, delay: Duration) -> Fixture {
     let mut fixture = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut all_requests = Vec::new();
     for (shard, &start) in starts.iter().enumerate() {
         let end = starts.get(shard + 1).copied().unwrap_or(LAYERS);
-        let (network, address) = peer(transport, "shard").await;
+        let (network, address, requests) = peer_with_requests(transport, "shard").await;
+        all_requests.push(requests);
         let (inbox, frames) = mpsc::channel(INBOX);
         let inboxes = Inboxes { stage: Some(inbox), gateway: None };
         let lanes = Lanes::spawn(network.local_peer(), network.streams(), inboxes).expect("lanes");
@@ -115,7 +131,7 @@ async fn fleet(transport: Transport, starts: &[u32], max_sessions: usize, delay:
         replicas.push(Replica { peer, shard, layers, plan, rtt: Duration::ZERO });
     }
     let client = gateway_of(&gateway, Fleet { replicas, total_layers: LAYERS, reason: String::new() });
-    Fixture { stages, nodes, gateway, client }
+    Fixture { stages, nodes, requests: Mutex::new(all_requests), gateway, client }
 }
 
 fn gateway_of(network: &Network, fleet: Fleet) -> Client {
@@ -305,4 +321,65 @@ async fn strangers_bytes_and_stale_frames_harm_nobody() {
         produced.push(token.expect("no error").id);
     }
     assert_eq!(produced, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_held_delays_neither_pings_nor_commands() {
+    let hold = Duration::from_secs(5);
+    let fixture = fleet(Transport::Tcp, &[0], 1, hold).await;
+    let (network, mut requests) =
+        (fixture.nodes[0].clone(), fixture.requests.lock().expect("ours").remove(0));
+    let (_announce, shards) = watch::channel(Vec::new());
+    let gguf = Gguf::open(&model_file()).expect("opens");
+    let about = About { name: "tiny".into(), sha256: String::new(), context_length: None };
+    let commands = Commands {
+        peer_id: network.local_peer().to_string(),
+        shards,
+        stages: fixture.stages[0].clone(),
+        client: fixture.client.clone(),
+        model: Arc::new(model::Model::from_gguf(&gguf, about).expect("a model")),
+        started: Instant::now(),
+    };
+    let (forward, inbound) = mpsc::channel(8);
+    tokio::spawn(async move {
+        while let Some(request) = requests.recv().await {
+            let _ = forward.send(request).await;
+        }
+    });
+    tokio::spawn(commands.serve(inbound));
+
+    let prompt = Prompt {
+        ids: vec![1, 547],
+        sampling: Sampling::default(),
+        eos: Vec::new(),
+        max_tokens: 1,
+        deadline: SOON,
+    };
+    let begun = Instant::now();
+    let mut answer = fixture.client.generate(prompt).await.expect("opens");
+    // A connection is pinged as soon as it is made.
+    let (visitor, _) = peer(Transport::Tcp, "visitor").await;
+    let node =
+        visitor.dial(Some(network.local_peer()), network.listen_addresses().await).await.expect("dials");
+    let mut took = Vec::new();
+    let mut rtt = None;
+    while begun.elapsed() < hold - Duration::from_secs(1) {
+        let asked = Instant::now();
+        let request = Request {
+            command: "GET_CAPABILITIES".into(),
+            request_id: "1".into(),
+            params: serde_json::Value::Null,
+        };
+        let response = visitor.request(node, request).await.expect("answers");
+        assert_eq!(response.status, Status::Ok);
+        took.push(asked.elapsed());
+        rtt = rtt.or(visitor.rtt(node).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    took.sort();
+    let (median, ping) = (took[took.len() / 2], rtt.expect("pinged"));
+    assert!(median < Duration::from_millis(50), "commands take {took:?}");
+    assert!(ping < Duration::from_millis(50), "a ping takes {ping:?}");
+    assert!(timeout(SOON, answer.tokens.recv()).await.expect("in time").expect("a token").is_ok());
+    assert!(begun.elapsed() >= hold, "the engine was not held");
 }
