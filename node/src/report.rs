@@ -7,6 +7,8 @@ mod dht;
 mod loading;
 mod network;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 
