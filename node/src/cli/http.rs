@@ -1,5 +1,7 @@
 //! A small HTTP client for a gateway: one request a connection, JSON or server-sent events back.
 
+mod events;
+
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};

@@ -8,7 +8,9 @@
 //! ```
 //! Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong arguments, 130 interrupted.
 
+mod answer;
 mod call;
+mod generate;
 mod http;
 mod inspect;
 mod plan;
@@ -16,6 +18,7 @@ mod signal;
 mod split;
 mod status;
 mod table;
+mod up;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -26,7 +29,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use shard_wire::contract::Program;
 
 use crate::config::RunConfig;
-use crate::config::args::{CallArgs, GatewayArgs, ListenerArgs, ServerArgs, StatusArgs};
+use crate::config::args::{
+    CallArgs, GatewayArgs, GenerateArgs, ListenerArgs, ServerArgs, StatusArgs, UpArgs,
+};
 use crate::telemetry;
 
 pub use signal::Shutdown;
@@ -58,9 +63,11 @@ struct Shardctl {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Up(UpArgs),
     Split(split::SplitArgs),
     Inspect(inspect::InspectArgs),
     Plan(plan::PlanArgs),
+    Generate(GenerateArgs),
     Status(StatusArgs),
     Call(CallArgs),
 }
@@ -155,6 +162,8 @@ fn shardctl() -> Result<Ending, Failure> {
         Command::Split(args) => split::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Up(args) => until_stopped(async |shutdown| up::run(args, shutdown).await),
+        Command::Generate(args) => until_stopped(async |shutdown| generate::run(args, shutdown).await),
         Command::Status(args) => until_stopped(async |shutdown| status::run(args, shutdown).await),
         Command::Call(args) => until_stopped(async |shutdown| call::run(args, shutdown).await),
     }

@@ -71,7 +71,7 @@ fn shards(args: &SplitArgs) -> Result<Shards, Failure> {
 }
 
 /// Runs `work` below a bar on standard error; without a terminal there is none.
-fn with_progress<T>(work: impl FnOnce(OnProgress<'_>) -> T) -> T {
+pub(super) fn with_progress<T>(work: impl FnOnce(OnProgress<'_>) -> T) -> T {
     let bar = ProgressBar::new(0);
     if let Ok(style) =
         ProgressStyle::with_template("{msg:9} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use shard_wire::contract as c;
 
 use super::DialArgs;
@@ -14,10 +14,10 @@ use crate::config::{Output, Transport};
 #[command(next_help_heading = "Answer")]
 pub struct AskArgs {
     /// Text to go on from, without chat template
-    #[arg(long = c::PROMPT.flag, env = c::PROMPT.env, value_name = "TEXT", conflicts_with = "chat")]
+    #[arg(long = c::PROMPT.flag, env = c::PROMPT.env, value_name = "TEXT", conflicts_with = "chat", allow_hyphen_values = true)]
     pub prompt: Option<String>,
     /// Message to answer, in the model's chat template
-    #[arg(long = c::CHAT.flag, env = c::CHAT.env, value_name = "TEXT")]
+    #[arg(long = c::CHAT.flag, env = c::CHAT.env, value_name = "TEXT", allow_hyphen_values = true)]
     pub chat: Option<String>,
     /// 0 is greedy: the likeliest token each time
     #[arg(long = c::TEMPERATURE.flag, env = c::TEMPERATURE.env, default_value = c::TEMPERATURE.default, value_name = "T", value_parser = temperature)]
@@ -32,6 +32,7 @@ pub struct AskArgs {
 
 /// One answer from a running fleet, token by token.
 #[derive(Args, Clone, Debug)]
+#[command(group(ArgGroup::new("question").args(["prompt", "chat"]).required(true)))]
 #[command(after_help = "\
 Examples:
   shardctl generate --prompt 'Once upon a time' --temperature 0
@@ -45,8 +46,8 @@ pub struct GenerateArgs {
     /// Which of the gateway's models [default: the one it serves]
     #[arg(long = c::MODEL_ID.flag, env = c::MODEL_ID.env, value_name = "NAME")]
     pub model: Option<String>,
+    /// The question.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub ask: AskArgs,
     /// Form of what is printed
     #[arg(long = c::OUTPUT.flag, env = c::OUTPUT.env, default_value = c::OUTPUT.default)]
@@ -94,8 +95,8 @@ pub struct CallArgs {
     /// The command's parameters, a JSON object
     #[arg(value_name = "PARAMS", default_value = "{}")]
     pub params: String,
+    /// Where to look a peer id up.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub dial: DialArgs,
     /// Name of the cluster
     #[arg(long = c::CLUSTER.flag, env = c::CLUSTER.env, default_value = c::CLUSTER.default, value_name = "NAME", value_parser = cluster)]

@@ -29,8 +29,8 @@ pub struct UpArgs {
     /// What the processes talk over; dual is QUIC first, then TCP
     #[arg(long = c::TRANSPORT.flag, env = c::TRANSPORT.env, default_value = c::TRANSPORT.default)]
     pub transport: Transport,
+    /// Where it listens.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub ports: UpPorts,
     /// Folder for shard files, links and logs [default: models_cache/up]
     #[arg(long = c::STATE.flag, env = c::STATE.env, value_name = "DIR")]
@@ -40,8 +40,8 @@ pub struct UpArgs {
     /// Engine threads of each shard [default: the cores, shared out]
     #[arg(long = c::THREADS_PER_SHARD.flag, env = c::THREADS_PER_SHARD.env, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads_per_shard: Option<u16>,
+    /// What to ask, if anything.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub ask: AskArgs,
     /// Form of the answer and its summary
     #[arg(long = c::OUTPUT.flag, env = c::OUTPUT.env, default_value = c::OUTPUT.default)]

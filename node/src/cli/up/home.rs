@@ -1,0 +1,169 @@
+//! The state folder of `up`:
+//!
+//! ```text
+//!  STATE/lock                   held while shards are made
+//!  STATE/MODEL-HASH-N/          manifest.json, tokenizer.gguf, shard-0.gguf …: kept
+//!  STATE/run-PID/               links named as the programs, one log each: removed when the run ends well,
+//!                               else by the next one
+//! ```
+
+use std::env;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::cli::split::with_progress;
+use crate::config::args::UpArgs;
+use crate::store::split::{Shards, SplitError, SplitRequest, split};
+
+/// Beside the repository's README.
+const MODELS: &str = "models_cache";
+const DEFAULT_MODEL: &str = "tiny-tales-f16.gguf";
+const PROGRAMS: [&str; 3] = ["server", "shard_listener", "web_server"];
+
+/// Why a fleet has no place or no model.
+#[derive(Debug, Error)]
+pub(super) enum HomeError {
+    /// The default model is not near.
+    #[error(
+        "{MODELS}/{DEFAULT_MODEL} is neither in this folder, nor above it, nor above the executable: run this in the repository, or give --model FILE"
+    )]
+    NoDefault,
+    /// The model is not there.
+    #[error("cannot open the model {}: {source}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The state folder does not take what it must hold.
+    #[error("cannot use the state folder: {action} {}: {source}; give another one with --state DIR", path.display())]
+    State {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The model cannot be cut.
+    #[error("cannot split {}", model.display())]
+    Split {
+        /// The model.
+        model: PathBuf,
+        /// Why.
+        source: Box<SplitError>,
+    },
+}
+
+/// Where a fleet's files are.
+#[derive(Debug)]
+pub(super) struct Home {
+    /// The state folder.
+    pub(super) state: PathBuf,
+    /// The model's shards.
+    pub(super) shards: PathBuf,
+    /// Links and logs of this run.
+    pub(super) run: PathBuf,
+    /// Locked as long as this run lives.
+    _alive: File,
+}
+
+impl Home {
+    /// Finds the model, splits it where that has not been done, and makes the folder of this run.
+    pub(super) fn prepare(args: &UpArgs) -> Result<Self, HomeError> {
+        let model = match &args.model {
+            Some(model) => model.clone(),
+            None => default_model().ok_or(HomeError::NoDefault)?,
+        };
+        let model = fs::canonicalize(&model).map_err(|source| HomeError::Model { path: model, source })?;
+        let state = args.state.clone().unwrap_or_else(default_state);
+        make(&state)?;
+        // Programs get this path, whatever their working directory.
+        let state = fs::canonicalize(&state).map_err(failed("resolve", &state))?;
+        let shards = state.join(shards_name(&model, args.shards));
+
+        let lock_path = state.join("lock");
+        let lock = File::create(&lock_path).map_err(failed("create", &lock_path))?;
+        lock.lock().map_err(failed("lock", &lock_path))?;
+        sweep(&state);
+        cut(&model, args.shards, &shards)?;
+
+        let run = state.join(format!("run-{}", process::id()));
+        make(&run)?;
+        let alive_path = run.join("alive");
+        let alive = File::create(&alive_path).map_err(failed("create", &alive_path))?;
+        alive.lock().map_err(failed("lock", &alive_path))?;
+        drop(lock);
+        let executable = env::current_exe().map_err(failed("find the executable for", &run))?;
+        for program in PROGRAMS {
+            let link = run.join(program);
+            symlink(&executable, &link).map_err(failed("link", &link))?;
+        }
+        Ok(Self { state, shards, run, _alive: alive })
+    }
+
+    /// Removes what only this run needed.
+    pub(super) fn forget(self) {
+        // Left behind, the next run removes it.
+        let _ = fs::remove_dir_all(&self.run);
+    }
+}
+
+/// Makes the shards, or checks those that are there. The folder is this model's alone: what else is in it is replaced.
+fn cut(model: &Path, shards: u32, out: &Path) -> Result<(), HomeError> {
+    let request = SplitRequest { model, out, shards: Shards::Count(shards as usize), force: true };
+    let done = with_progress(|progress| split(&request, progress));
+    done.map(drop).map_err(|source| HomeError::Split { model: model.to_owned(), source: Box::new(source) })
+}
+
+/// Removes the folders of runs that have ended.
+fn sweep(state: &Path) {
+    let Ok(entries) = fs::read_dir(state) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let of_a_run = entry.file_name().to_string_lossy().starts_with("run-");
+        let ended = || File::open(path.join("alive")).is_ok_and(|alive| alive.try_lock().is_ok());
+        if of_a_run && ended() {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
+/// Tells models of one name apart, and cuts of one model.
+fn shards_name(model: &Path, shards: u32) -> String {
+    let stem = model.file_stem().unwrap_or_default().to_string_lossy();
+    let digest = Sha256::digest(model.as_os_str().as_encoded_bytes());
+    let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{stem}-{hash}-{shards}")
+}
+
+fn default_model() -> Option<PathBuf> {
+    models_folder().map(|folder| folder.join(DEFAULT_MODEL))
+}
+
+fn default_state() -> PathBuf {
+    models_folder().unwrap_or_else(|| MODELS.into()).join("up")
+}
+
+/// The folder with the default model, in or above the working directory or the executable's.
+fn models_folder() -> Option<PathBuf> {
+    let from = [env::current_dir().ok(), env::current_exe().ok()];
+    let folders = from.iter().flatten().flat_map(|path| path.ancestors());
+    folders.map(|folder| folder.join(MODELS)).find(|models| models.join(DEFAULT_MODEL).is_file())
+}
+
+fn make(folder: &Path) -> Result<(), HomeError> {
+    fs::create_dir_all(folder).map_err(failed("create", folder))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
+    let path = path.to_owned();
+    move |source| HomeError::State { action, path, source }
+}

@@ -1,0 +1,103 @@
+//! `shardctl up`: a whole fleet on this machine.
+//!
+//! ```text
+//!  1 home      the model, cut into shards in the state folder (kept for the next start); links and logs of this run
+//!  2 ports     free, or the ones asked for: a port in use ends it here, before anything runs
+//!  3 children  server → shard_listener × N, web_server: links to this executable, one log file each
+//!  4 progress  what the gateway says of the pipeline, until it is complete
+//!  5 answer    one, streamed to standard output; or URLs, and wait for Ctrl-C
+//!  6 stop      every child's standard input closes: it ends as on SIGTERM, or is killed after a grace
+//! ```
+//! A child that ends before it is told to ends everything, with its last lines. All but the answer goes to standard
+//! error.
+
+mod children;
+mod home;
+mod ports;
+mod progress;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use self::children::{Fleet, Stop};
+use self::home::Home;
+use self::ports::Ports;
+use super::answer::{self, Question};
+use super::http::Gateway;
+use super::{Ending, Failure, Shutdown};
+use crate::config::Output;
+use crate::config::args::UpArgs;
+
+pub(super) async fn run(args: UpArgs, shutdown: Shutdown) -> Result<Ending, Failure> {
+    let started = Instant::now();
+    let question = Question::new(&args.ask, None);
+    let ports = Ports::choose(&args.ports, question.is_some())?;
+    let preparing = args.clone();
+    let home = tokio::task::spawn_blocking(move || Home::prepare(&preparing)).await??;
+    eprintln!("state in {}; logs of this run in {}", home.state.display(), home.run.display());
+
+    let mut fleet = Fleet::new(&home, &args, &ports, shutdown)?;
+    let served = serve(&args, &ports, &mut fleet, question.as_ref(), started).await;
+    fleet.stop().await;
+    match served {
+        Ok(ending) => {
+            home.forget();
+            Ok(ending)
+        }
+        Err(Stop::Interrupted) if question.is_some() => Ok(Ending::Interrupted),
+        Err(Stop::Interrupted) => {
+            eprintln!("stopped");
+            home.forget();
+            Ok(Ending::Done)
+        }
+        // The logs stay where the message says.
+        Err(Stop::Failed(failure)) => Err(failure),
+    }
+}
+
+async fn serve(
+    args: &UpArgs,
+    ports: &Ports,
+    fleet: &mut Fleet,
+    question: Option<&Question>,
+    started: Instant,
+) -> Result<Ending, Stop> {
+    eprintln!("starting server on port {}", ports.port);
+    fleet.start_server()?;
+    fleet.during(progress::until_ready(ports.diagnostics)).await?;
+
+    eprintln!("building the pipeline: {} shards over {}", args.shards, crate::config::word(&args.transport));
+    for shard in 0..args.shards {
+        fleet.start_shard(shard)?;
+    }
+    fleet.start_gateway()?;
+    let gateway = Gateway::local(ports.http);
+    let pipeline = fleet.during(progress::until_complete(&gateway, started)).await?;
+
+    let url = format!("http://127.0.0.1:{}", ports.http);
+    let Some(question) = question else {
+        match args.output {
+            Output::Text => eprintln!("{}", welcome(&url, ports)),
+            Output::Json => println!("{}", json!({ "url": url, "pipeline": pipeline })),
+        }
+        return fleet.during(std::future::pending()).await;
+    };
+    eprintln!();
+    let summary = fleet.during(async { Ok(answer::print(&gateway, question, args.output).await?) }).await?;
+    eprint!("\n{}", summary.report());
+    Ok(Ending::Done)
+}
+
+fn welcome(url: &str, ports: &Ports) -> String {
+    format!(
+        "\
+OpenAI API   {url}/v1
+pipeline     {url}/api/v1/pipeline
+bootstrap    127.0.0.1:{} (diagnostics http://127.0.0.1:{}/status)
+
+try  shardctl generate --url {url} --prompt 'Once upon a time'
+     shardctl status --url {url}
+Ctrl-C stops everything.",
+        ports.port, ports.diagnostics
+    )
+}
