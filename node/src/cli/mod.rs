@@ -25,6 +25,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use shard_wire::contract::Program;
 
@@ -147,7 +148,9 @@ fn server() -> Result<Ending, Failure> {
 }
 
 fn listener() -> Result<Ending, Failure> {
-    let config = parse::<ListenerArgs>(Program::ShardListener).resolve()?;
+    let config = parse::<ListenerArgs>(Program::ShardListener).resolve().unwrap_or_else(|error| {
+        command::<ListenerArgs>(Program::ShardListener).error(ErrorKind::ArgumentConflict, error).exit()
+    });
     daemon(config.run, async |shutdown| Ok(crate::listener::run(config, shutdown).await?))
 }
 

@@ -117,6 +117,7 @@ impl Fleet {
         let engine = self.engine;
         let mut node = self.command("shard_listener");
         self.join(&mut node);
+        node.arg(format!("--{}", c::SHARDS_DIR.flag)).arg(&self.shards_dir);
         flag(&mut node, c::SHARD_ID, shard);
         flag(&mut node, c::NODE_PORT, 0);
         if let Some(threads) = engine.threads {
@@ -142,7 +143,6 @@ impl Fleet {
 
     fn join(&self, command: &mut Command) {
         flag(command, c::BOOTSTRAP, format!("{LOOPBACK}:{}", self.ports.port));
-        command.arg(format!("--{}", c::SHARDS_DIR.flag)).arg(&self.shards_dir);
     }
 
     /// A program by its link, told all that matters: this process's own variables are not meant for it.
