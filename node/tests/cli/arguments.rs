@@ -54,7 +54,7 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
         ("web_server", &["--transport", "udp"], "[possible values: dual, tcp, quic]"),
         ("shardctl", &["up", "--shards", "0"], "0 is not in 1..=256"),
         ("shardctl", &["up", "--prompt", "a", "--chat", "b"], "cannot be used with"),
-        ("shardctl", &["up", "--temperature", "-1"], "from 0 (greedy) to 2"),
+        ("shardctl", &["up", "--temperature", "3"], "from 0 (greedy) to 2"),
         ("shardctl", &["up", "--temperature", "NaN"], "from 0 (greedy) to 2"),
         ("shardctl", &["generate"], "<--prompt <TEXT>|--chat <TEXT>>"),
         ("shardctl", &["explode"], "unrecognized subcommand 'explode'"),
@@ -115,9 +115,12 @@ fn what_cannot_be_done_ends_with_1_and_a_hint() {
 #[test]
 fn the_default_model_is_looked_for_near_by_and_its_absence_is_explained() {
     let folder = super::Folder::new("nowhere");
-    // A copy, because the default is also looked for above the executable.
+    // A copy, because the default is also looked for above the executable; by `cp`, because a file that this process
+    // has written may still be open for writing in a child that another test starts just then.
     let copy = std::env::temp_dir().join(format!("shardctl-{}", std::process::id()));
-    std::fs::copy(env!("CARGO_BIN_EXE_shardctl"), &copy).unwrap();
+    let copied =
+        std::process::Command::new("cp").arg(env!("CARGO_BIN_EXE_shardctl")).arg(&copy).status().unwrap();
+    assert!(copied.success());
     let output = std::process::Command::new(&copy)
         .args(["up", "--prompt", "x", "--state"])
         .arg(&folder.0)

@@ -208,7 +208,8 @@ fn a_child_that_dies_is_named_with_its_last_lines() {
     let told: Vec<String> = up.lines.by_ref().collect();
     let told = told.join("\n");
     assert!(
-        told.contains("shard_listener-1 ended with signal: 9") && told.contains("[DHT] ✓✓✓ ANNOUNCED SHARD 1 TO DHT ✓✓✓"),
+        told.contains("shard_listener-1 ended with signal: 9")
+            && told.contains("[DHT] ✓✓✓ ANNOUNCED SHARD 1 TO DHT ✓✓✓"),
         "{told}"
     );
     assert!(!children.into_iter().any(runs));
