@@ -32,7 +32,7 @@ enum Data<'a> {
 /// Why bytes are not a matrix of the shape asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MatrixError {
-    /// A row is not a whole number of blocks, or the size overflows.
+    /// A row is empty or not a whole number of blocks, or the size overflows.
     Columns {
         /// The type asked for.
         ty: WeightType,
@@ -68,7 +68,7 @@ impl std::error::Error for MatrixError {}
 impl<'a> Matrix<'a> {
     /// A matrix over the bytes of a GGUF tensor of shape `[cols, rows]`; they need no alignment.
     pub fn raw(ty: WeightType, rows: usize, cols: usize, bytes: &'a [u8]) -> Result<Self, MatrixError> {
-        let size = ty.row_bytes(cols).and_then(|row| row.checked_mul(rows));
+        let size = ty.row_bytes(cols).filter(|row| *row > 0).and_then(|row| row.checked_mul(rows));
         let expected = size.ok_or(MatrixError::Columns { ty, cols })?;
         if bytes.len() != expected {
             return Err(MatrixError::Length { expected, actual: bytes.len() });

@@ -1,7 +1,7 @@
 //! What the vector kernels of all instruction sets share: which kernel meets which layout.
 //!
 //! ```text
-//! float weights ────────────────────────────▶ float   two raw rows × up to four activation rows
+//! float weights ────────────────────────────▶ float   one, two or four raw rows × up to four activation rows
 //! quantised, raw, one activation row ───────▶ rows    two raw rows × one activation row
 //! quantised, packed ────────────────────────▶ panels  one or two panels × up to four activation rows
 //! quantised, raw, several activation rows ──▶ packs the panel pair into scratch, then panels
@@ -20,13 +20,17 @@ use crate::weight_type::{Family, WeightType};
 /// Outputs of one panel for a batch of activation rows.
 pub(crate) type PanelOutput = [[f32; PANEL]; BATCH];
 
+/// Outputs of up to four raw rows of a float type for a batch of activation rows.
+pub(crate) type FloatOutput = [[f32; BATCH]; 4];
+
 /// How far ahead of their reads kernels ask for weights: pages of 4 KiB stop the processor's own prefetcher, two of them ahead
 /// was the best distance measured.
 pub(crate) const PREFETCH: usize = 8192;
 
-/// The same for kernels that read two rows of this size at once: ahead of the first must not be where the second is.
-pub(crate) fn prefetch_of_pair(row_bytes: usize) -> usize {
-    if (PREFETCH..=2 * PREFETCH).contains(&row_bytes) { 2 * row_bytes } else { PREFETCH }
+/// The same for kernels that read `rows` rows of `row_bytes` at once: ahead of the first must not be where the second is.
+pub(crate) fn prefetch_of(rows: usize, row_bytes: usize) -> usize {
+    let together = rows * row_bytes;
+    if (PREFETCH..=4 * PREFETCH).contains(&together) { together } else { PREFETCH }
 }
 
 /// The kernels of one instruction set.
@@ -43,11 +47,11 @@ pub(crate) trait Kernels {
     /// The processor has the instructions; the panels and `x` have the same number of blocks of `ty`.
     unsafe fn panels(ty: WeightType, panels: &[&[u8]], x: &Batch, stream: bool, out: &mut [PanelOutput; 2]);
 
-    /// One or two raw rows of a float type times one to four rows of activations: `out[weight row][activation row]`.
+    /// One, two or four raw rows of a float type times one to four rows of activations.
     ///
     /// # Safety
     /// The processor has the instructions; all rows have the same number of values.
-    unsafe fn float(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut [[f32; BATCH]; 2]);
+    unsafe fn float(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut FloatOutput);
 }
 
 /// Computes the outputs of some weight rows for all activation rows; the range starts at a panel and ends at one or at the last row.
@@ -83,20 +87,28 @@ unsafe fn float_rows<K: Kernels>(
     rows: Range<usize>,
     out: &Output,
 ) {
-    let mut sums = [[0.0; BATCH]; 2];
-    for n in rows.clone().step_by(2) {
-        let pair: [&[u8]; 2] =
-            [n, (n + 1).min(rows.end - 1)].map(|n| &bytes[n * w.row_bytes()..][..w.row_bytes()]);
-        let pair = &pair[..(rows.end - n).min(2)];
-        for (i, x) in x.values().chunks(BATCH * w.cols().max(1)).enumerate() {
+    /// Weight rows that stay in the cache while all activation rows pass.
+    const STAY: usize = 16;
+    let (ty, size, cols) = (w.weight_type(), w.row_bytes(), w.cols());
+    let most = if x.rows() <= BATCH { 2 } else { 4 };
+    let mut sums = [[0.0; BATCH]; 4];
+    for first in rows.clone().step_by(STAY) {
+        let end = rows.end.min(first + STAY);
+        for (i, x) in x.values().chunks(BATCH * cols).enumerate() {
             let mut batch: [&[f32]; BATCH] = [&[]; BATCH];
-            let rows_of_x = x.chunks_exact(w.cols().max(1));
-            let count = rows_of_x.len();
-            batch.iter_mut().zip(rows_of_x).for_each(|(place, row)| *place = row);
-            // SAFETY: by this function's contract; every row has `cols` values.
-            unsafe { K::float(w.weight_type(), pair, &batch[..count], &mut sums) };
-            for (t, sums) in sums[..pair.len()].iter().enumerate() {
-                sums[..count].iter().enumerate().for_each(|(r, sum)| out.set(i * BATCH + r, n + t, *sum));
+            let count = x.len() / cols;
+            batch.iter_mut().zip(x.chunks_exact(cols)).for_each(|(place, row)| *place = row);
+            let mut n = first;
+            while n < end {
+                let together = 1 << (end - n).min(most).ilog2();
+                let weights: [&[u8]; 4] =
+                    std::array::from_fn(|t| &bytes[(n + t % together) * size..][..size]);
+                // SAFETY: by this function's contract; every row has `cols` values.
+                unsafe { K::float(ty, &weights[..together], &batch[..count], &mut sums) };
+                for (t, sums) in sums[..together].iter().enumerate() {
+                    sums[..count].iter().enumerate().for_each(|(r, sum)| out.set(i * BATCH + r, n + t, *sum));
+                }
+                n += together;
             }
         }
     }

@@ -3,27 +3,28 @@
 use core::arch::x86_64::*;
 
 use super::prefetch;
-use crate::activations::BATCH;
 use crate::lanes::{LANES, sum};
-use crate::simd::prefetch_of_pair;
+use crate::simd::{FloatOutput, prefetch_of};
 use crate::weight_type::WeightType;
 
 /// # Safety
 /// As [`Kernels::float`](crate::simd::Kernels::float).
 #[target_feature(enable = "avx2,f16c")]
-pub(super) unsafe fn rows(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut [[f32; BATCH]; 2]) {
+pub(super) unsafe fn rows(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut FloatOutput) {
     // Two by two outputs fill the registers.
-    for (i, x) in x.chunks(2).enumerate() {
-        // SAFETY: by this function's contract.
-        let sums = unsafe {
-            match ty {
-                WeightType::F16 => by_rows::<F16>(rows, x),
-                WeightType::Bf16 => by_rows::<Bf16>(rows, x),
-                _ => by_rows::<F32>(rows, x),
+    for (rows, out) in rows.chunks(2).zip(out.chunks_mut(2)) {
+        for (i, x) in x.chunks(2).enumerate() {
+            // SAFETY: by this function's contract.
+            let sums = unsafe {
+                match ty {
+                    WeightType::F16 => by_rows::<F16>(rows, x),
+                    WeightType::Bf16 => by_rows::<Bf16>(rows, x),
+                    _ => by_rows::<F32>(rows, x),
+                }
+            };
+            for (out, sums) in out.iter_mut().zip(sums) {
+                out[2 * i..2 * i + x.len()].copy_from_slice(&sums[..x.len()]);
             }
-        };
-        for (out, sums) in out.iter_mut().zip(sums) {
-            out[2 * i..2 * i + x.len()].copy_from_slice(&sums[..x.len()]);
         }
     }
 }
@@ -49,7 +50,7 @@ unsafe fn by_rows<L: Load>(rows: &[&[u8]], x: &[&[f32]]) -> [[f32; 2]; 2] {
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn dot<L: Load, const R: usize, const M: usize>(rows: [&[u8]; R], x: [&[f32]; M]) -> [[f32; 2]; 2] {
     let cols = x[0].len();
-    let ahead = prefetch_of_pair(rows[0].len());
+    let ahead = prefetch_of(R, rows[0].len());
     assert!(x.iter().all(|x| x.len() == cols) && rows.iter().all(|row| row.len() == cols * L::BYTES));
     let mut acc = [[[_mm256_setzero_ps(); 2]; M]; R];
     let whole = cols / LANES * LANES;

@@ -13,9 +13,9 @@ pub(crate) mod turns;
 
 use core::arch::x86_64::*;
 
-use crate::activations::{BATCH, Batch};
+use crate::activations::Batch;
 use crate::matrix::PANEL;
-use crate::simd::{Kernels, PanelOutput};
+use crate::simd::{FloatOutput, Kernels, PanelOutput};
 use crate::weight_type::WeightType;
 
 pub(crate) struct Avx2;
@@ -45,7 +45,7 @@ impl Kernels for Avx2 {
         }
     }
 
-    unsafe fn float(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut [[f32; BATCH]; 2]) {
+    unsafe fn float(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut FloatOutput) {
         // SAFETY: by the trait's contract.
         unsafe { float::rows(ty, rows, x, out) }
     }

@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use super::turns::add_terms;
 use super::{halves, load, prefetch, sum_eight};
 use crate::activations::Batch;
-use crate::simd::prefetch_of_pair;
+use crate::simd::prefetch_of;
 
 /// Blocks whose sums are finished together.
 const TURN: usize = 8;
@@ -53,7 +53,7 @@ unsafe fn by_turns<const SIZE: usize, const OFFSET: bool>(
     dot: impl Fn(*const u8, *const i8) -> __m256i,
 ) -> [f32; 2] {
     assert!(x.rows == 1 && rows.iter().all(|row| row.len() == x.blocks * SIZE));
-    let (ones, ahead) = (_mm256_set1_epi16(1), prefetch_of_pair(rows[0].len()));
+    let (ones, ahead) = (_mm256_set1_epi16(1), prefetch_of(2, rows[0].len()));
     let (mut ds, mut offsets, mut d_a) = ([0u16; TURN], [0i32; TURN], [0.0; TURN]);
     let mut parts = [_mm256_setzero_si256(); TURN];
     let mut terms = [_mm256_setzero_ps(); 2];

@@ -10,7 +10,7 @@ use core::arch::x86_64::*;
 
 use super::{load, low_halves, sum_fours};
 use crate::activations::Batch;
-use crate::simd::prefetch_of_pair;
+use crate::simd::prefetch_of;
 
 /// Superblocks whose sums are finished together.
 pub(crate) const TURN: usize = 8;
@@ -41,7 +41,7 @@ pub(crate) trait Terms {
 #[target_feature(enable = "avx2,f16c")]
 pub(crate) unsafe fn rows<K: Terms>(rows: [&[u8]; 2], x: &Batch) -> [f32; 2] {
     assert!(x.rows == 1 && rows.iter().all(|row| row.len() == x.blocks * K::SIZE));
-    let (ahead, [a, b]) = (prefetch_of_pair(rows[0].len()), rows.map(<[u8]>::as_ptr));
+    let (ahead, [a, b]) = (prefetch_of(2, rows[0].len()), rows.map(<[u8]>::as_ptr));
     let mut acc = [0.0; 2];
     let whole = x.blocks / TURN * TURN;
     for first in (0..whole).step_by(TURN) {

@@ -3,15 +3,14 @@
 use core::arch::x86_64::*;
 
 use super::prefetch;
-use crate::activations::BATCH;
 use crate::lanes::{LANES, sum};
-use crate::simd::prefetch_of_pair;
+use crate::simd::{FloatOutput, prefetch_of};
 use crate::weight_type::WeightType;
 
 /// # Safety
 /// As [`Kernels::float`](crate::simd::Kernels::float).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-pub(super) unsafe fn rows(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut [[f32; BATCH]; 2]) {
+pub(super) unsafe fn rows(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut FloatOutput) {
     // SAFETY: by this function's contract.
     unsafe {
         match ty {
@@ -25,18 +24,24 @@ pub(super) unsafe fn rows(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mu
 /// # Safety
 /// As [`rows`], for the type `L`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-unsafe fn by_rows<L: Load>(rows: &[&[u8]], x: &[&[f32]], out: &mut [[f32; BATCH]; 2]) {
+unsafe fn by_rows<L: Load>(rows: &[&[u8]], x: &[&[f32]], out: &mut FloatOutput) {
+    macro_rules! by_x {
+        ($count:literal, $rows:expr) => {
+            match *x {
+                [a] => dot::<L, $count, 1>($rows, [a], out),
+                [a, b] => dot::<L, $count, 2>($rows, [a, b], out),
+                [a, b, c] => dot::<L, $count, 3>($rows, [a, b, c], out),
+                [a, b, c, d] => dot::<L, $count, 4>($rows, [a, b, c, d], out),
+                _ => {}
+            }
+        };
+    }
     // SAFETY: by this function's contract.
     unsafe {
-        match (rows, x) {
-            ([a, b], [x]) => dot::<L, 2, 1>([a, b], [x], out),
-            ([a, b], [x, y]) => dot::<L, 2, 2>([a, b], [x, y], out),
-            ([a, b], [x, y, z]) => dot::<L, 2, 3>([a, b], [x, y, z], out),
-            ([a, b], [x, y, z, u]) => dot::<L, 2, 4>([a, b], [x, y, z, u], out),
-            ([a], [x]) => dot::<L, 1, 1>([a], [x], out),
-            ([a], [x, y]) => dot::<L, 1, 2>([a], [x, y], out),
-            ([a], [x, y, z]) => dot::<L, 1, 3>([a], [x, y, z], out),
-            ([a], [x, y, z, u]) => dot::<L, 1, 4>([a], [x, y, z, u], out),
+        match *rows {
+            [a] => by_x!(1, [a]),
+            [a, b] => by_x!(2, [a, b]),
+            [a, b, c, d] => by_x!(4, [a, b, c, d]),
             _ => {}
         }
     }
@@ -48,18 +53,17 @@ unsafe fn by_rows<L: Load>(rows: &[&[u8]], x: &[&[f32]], out: &mut [[f32; BATCH]
 unsafe fn dot<L: Load, const R: usize, const M: usize>(
     rows: [&[u8]; R],
     x: [&[f32]; M],
-    out: &mut [[f32; BATCH]; 2],
+    out: &mut FloatOutput,
 ) {
     let cols = x[0].len();
-    let ahead = prefetch_of_pair(rows[0].len());
+    let ahead = prefetch_of(R, rows[0].len());
     assert!(x.iter().all(|x| x.len() == cols) && rows.iter().all(|row| row.len() == cols * L::BYTES));
     let mut acc = [[_mm512_setzero_ps(); M]; R];
-    for k in (0..cols).step_by(LANES) {
-        let mask = if cols - k >= LANES { 0xffff } else { (1 << (cols - k)) - 1 };
-        // SAFETY: the mask ends at the last value of the rows.
-        let w = rows.map(|row| unsafe { L::load(row.as_ptr().wrapping_add(k * L::BYTES), mask) });
-        if k * L::BYTES % 64 == 0 {
-            rows.into_iter().for_each(|row| prefetch(row.as_ptr().wrapping_add(k * L::BYTES), ahead, 1));
+    let mut step = |k: usize, mask: u16| {
+        let mut w = [_mm512_setzero_ps(); R];
+        for r in 0..R {
+            // SAFETY: the mask ends at the last value of the rows.
+            w[r] = unsafe { L::load(rows[r].as_ptr().wrapping_add(k * L::BYTES), mask) };
         }
         for m in 0..M {
             // SAFETY: as above.
@@ -68,6 +72,16 @@ unsafe fn dot<L: Load, const R: usize, const M: usize>(
                 acc[r][m] = _mm512_add_ps(acc[r][m], _mm512_mul_ps(w[r], a));
             }
         }
+    };
+    let whole = cols / LANES * LANES;
+    for k in (0..whole).step_by(LANES) {
+        if k * L::BYTES % 64 == 0 {
+            rows.into_iter().for_each(|row| prefetch(row.as_ptr().wrapping_add(k * L::BYTES), ahead, 1));
+        }
+        step(k, 0xffff);
+    }
+    if whole < cols {
+        step(whole, (1 << (cols - whole)) - 1);
     }
     for (acc, out) in acc.iter().zip(out) {
         for (acc, out) in acc.iter().zip(out) {

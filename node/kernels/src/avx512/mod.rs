@@ -12,9 +12,9 @@ mod row_k;
 
 use core::arch::x86_64::*;
 
-use crate::activations::{BATCH, Batch};
+use crate::activations::Batch;
 use crate::avx2::turns;
-use crate::simd::{Kernels, PanelOutput};
+use crate::simd::{FloatOutput, Kernels, PanelOutput};
 use crate::weight_type::WeightType;
 
 pub(crate) struct Avx512;
@@ -45,7 +45,7 @@ impl Kernels for Avx512 {
         }
     }
 
-    unsafe fn float(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut [[f32; BATCH]; 2]) {
+    unsafe fn float(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut FloatOutput) {
         // SAFETY: by the trait's contract.
         unsafe { float::rows(ty, rows, x, out) }
     }

@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 
 use super::{add_lanes, prefetch, sum_fours};
 use crate::activations::Batch;
-use crate::simd::prefetch_of_pair;
+use crate::simd::prefetch_of;
 
 /// Blocks whose sums are finished together.
 const TURN: usize = 16;
@@ -58,7 +58,7 @@ unsafe fn by_turns<const SIZE: usize>(
     offset: impl Fn(__m512i) -> __m512i + Copy,
 ) -> [f32; 2] {
     assert!(x.rows == 1 && rows.iter().all(|row| row.len() == x.blocks * SIZE));
-    let ahead = prefetch_of_pair(rows[0].len());
+    let ahead = prefetch_of(2, rows[0].len());
     let whole = x.blocks / TURN * TURN;
     let mut acc = [0.0; 2];
     let mut add = |terms: [[f32; TURN]; 2], count: usize| {
