@@ -40,6 +40,18 @@ pub(crate) struct Dims {
     pub(crate) eps: f32,
 }
 
+/// Rows that go through the layers together.
+#[derive(Debug)]
+pub(crate) struct Pass<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) dims: &'a Dims,
+    /// Whose rows they are, in order.
+    pub(crate) spans: &'a [Span],
+    /// Of the model's last layer, a flag for each span: only the last rows of those it names go on, since of the other
+    /// rows nobody wants more than keys and values.
+    pub(crate) keep: Option<&'a [bool]>,
+}
+
 /// Memory that forwards use again.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
@@ -64,6 +76,14 @@ impl Dims {
             inner: config.feed_forward_length as usize,
             eps: config.rms_eps,
         }
+    }
+
+    fn q_width(&self) -> usize {
+        self.heads * self.kv.head_size
+    }
+
+    fn qkv_width(&self) -> usize {
+        self.q_width() + 2 * self.kv.width()
     }
 }
 
@@ -94,78 +114,58 @@ impl Block {
         [q, k, v, o, gate, up, down]
     }
 
-    /// Sends the rows of `scratch.x` through the layer. `caches` are this layer's, one for each of `spans`.
-    ///
-    /// With `keep`, a flag for each of `spans`, only the last rows of the spans it names go on and stay in `x`: of the
-    /// model's last layer, other rows leave nothing but keys and values.
+    /// Sends the rows of `scratch.x` through the layer. `caches` are this layer's, one for each span of the pass.
     pub(crate) fn forward(
         &self,
-        pool: &Pool,
-        dims: &Dims,
-        spans: &[Span],
-        keep: Option<&[bool]>,
+        pass: &Pass<'_>,
         caches: &mut [&mut KvCache],
         scratch: &mut Scratch,
     ) -> Result<(), MatmulError> {
-        self.attention(pool, dims, spans, keep, caches, scratch)?;
-        if scratch.x.is_empty() { Ok(()) } else { self.feed_forward(pool, dims, scratch) }
-    }
-
-    fn attention(
-        &self,
-        pool: &Pool,
-        dims: &Dims,
-        spans: &[Span],
-        keep: Option<&[bool]>,
-        caches: &mut [&mut KvCache],
-        scratch: &mut Scratch,
-    ) -> Result<(), MatmulError> {
-        let Scratch { x, turns, input, wide, change } = scratch;
-        let (rows, head_size) = (x.len() / dims.width, dims.kv.head_size);
-        let (q_width, kv_width) = (dims.heads * head_size, dims.kv.width());
-        let qkv_width = q_width + 2 * kv_width;
-
-        normalise(pool, x, &self.attn_norm, dims.eps, input);
-        wide.resize(rows * qkv_width, 0.0);
-        matmul(pool, &[self.q.matrix(), self.k.matrix(), self.v.matrix()], input, wide)?;
-
-        let turn_width = turns.len() / rows;
-        for_each_row(pool, wide, qkv_width, |r, row| {
-            ops::rope(&mut row[..q_width + kv_width], head_size, &turns[r * turn_width..][..turn_width]);
-        });
-        let mut fresh = wide.chunks_exact(qkv_width);
-        for (span, cache) in spans.iter().zip(caches.iter_mut()) {
-            for (position, row) in (span.position..).zip(fresh.by_ref().take(span.rows)) {
-                let (key, value) = row[q_width..].split_at(kv_width);
-                cache.write(position, key, value);
-            }
-        }
-        let cached = spans.iter().zip(caches.iter().map(|cache| &**cache));
-        let sequences: Vec<Sequence<'_>> = match keep {
-            None => cached
-                .map(|(span, cache)| Sequence { cache, start: span.position, rows: span.rows })
-                .collect(),
-            Some(keep) => {
-                keep_last_rows(x, dims.width, spans, keep);
-                keep_last_rows(wide, qkv_width, spans, keep);
-                let kept = cached.zip(keep).filter(|(_, keep)| **keep).map(|(cached, _)| cached);
-                kept.map(|(span, cache)| Sequence { cache, start: span.position + span.rows - 1, rows: 1 })
-                    .collect()
-            }
-        };
-        let rows = x.len() / dims.width;
-        if rows == 0 {
+        self.project(pass, scratch)?;
+        pass.write_caches(caches, scratch);
+        pass.drop_rows(scratch);
+        if scratch.x.is_empty() {
             return Ok(());
         }
-        attend(pool, dims.heads, &sequences, wide, qkv_width, input.reset(rows, q_width));
+        self.attend(pass, caches, scratch)?;
+        self.feed_forward(pass, scratch)
+    }
 
-        change.resize(rows * dims.width, 0.0);
-        matmul(pool, &[self.o.matrix()], input, change)?;
-        for_each_row(pool, x, dims.width, |r, row| ops::add(row, &change[r * dims.width..][..dims.width]));
+    /// Norm, then queries, keys and values side by side in `wide`, turned to their positions.
+    fn project(&self, pass: &Pass<'_>, scratch: &mut Scratch) -> Result<(), MatmulError> {
+        let Pass { pool, dims, .. } = pass;
+        let Scratch { x, turns, input, wide, .. } = scratch;
+        let rows = x.len() / dims.width;
+        normalise(pool, x, &self.attn_norm, dims.eps, input);
+        wide.resize(rows * dims.qkv_width(), 0.0);
+        matmul(pool, &[self.q.matrix(), self.k.matrix(), self.v.matrix()], input, wide)?;
+        let turn_width = turns.len() / rows;
+        for_each_row(pool, wide, dims.qkv_width(), |r, row| {
+            let turns = &turns[r * turn_width..][..turn_width];
+            ops::rope(&mut row[..dims.q_width() + dims.kv.width()], dims.kv.head_size, turns);
+        });
         Ok(())
     }
 
-    fn feed_forward(&self, pool: &Pool, dims: &Dims, scratch: &mut Scratch) -> Result<(), MatmulError> {
+    fn attend(
+        &self,
+        pass: &Pass<'_>,
+        caches: &[&mut KvCache],
+        scratch: &mut Scratch,
+    ) -> Result<(), MatmulError> {
+        let Pass { pool, dims, .. } = pass;
+        let Scratch { x, input, wide, change, .. } = scratch;
+        let rows = x.len() / dims.width;
+        let attended = input.reset(rows, dims.q_width());
+        attend(pool, dims.heads, &pass.sequences(caches), wide, dims.qkv_width(), attended);
+        change.resize(rows * dims.width, 0.0);
+        matmul(pool, &[self.o.matrix()], input, change)?;
+        add(pool, x, change, dims.width);
+        Ok(())
+    }
+
+    fn feed_forward(&self, pass: &Pass<'_>, scratch: &mut Scratch) -> Result<(), MatmulError> {
+        let Pass { pool, dims, .. } = pass;
         let Scratch { x, input, wide, change, .. } = scratch;
         let rows = x.len() / dims.width;
         normalise(pool, x, &self.ffn_norm, dims.eps, input);
@@ -176,8 +176,43 @@ impl Block {
             ops::silu_mul(gate, up, row);
         });
         matmul(pool, &[self.down.matrix()], input, change)?;
-        for_each_row(pool, x, dims.width, |r, row| ops::add(row, &change[r * dims.width..][..dims.width]));
+        add(pool, x, change, dims.width);
         Ok(())
+    }
+}
+
+impl Pass<'_> {
+    fn write_caches(&self, caches: &mut [&mut KvCache], scratch: &Scratch) {
+        let mut rows = scratch.wide.chunks_exact(self.dims.qkv_width());
+        for (span, cache) in self.spans.iter().zip(caches) {
+            for (position, row) in (span.position..).zip(rows.by_ref().take(span.rows)) {
+                let (key, value) = row[self.dims.q_width()..].split_at(self.dims.kv.width());
+                cache.write(position, key, value);
+            }
+        }
+    }
+
+    /// Leaves the rows in `x` and `wide` that go on.
+    fn drop_rows(&self, scratch: &mut Scratch) {
+        if let Some(keep) = self.keep {
+            keep_last_rows(&mut scratch.x, self.dims.width, self.spans, keep);
+            keep_last_rows(&mut scratch.wide, self.dims.qkv_width(), self.spans, keep);
+        }
+    }
+
+    /// What the rows that go on attend to.
+    fn sequences<'a>(&self, caches: &'a [&mut KvCache]) -> Vec<Sequence<'a>> {
+        let cached = self.spans.iter().zip(caches.iter().map(|cache| &**cache));
+        match self.keep {
+            None => cached
+                .map(|(span, cache)| Sequence { cache, start: span.position, rows: span.rows })
+                .collect(),
+            Some(keep) => cached
+                .zip(keep)
+                .filter(|(_, keep)| **keep)
+                .map(|((span, cache), _)| Sequence { cache, start: span.position + span.rows - 1, rows: 1 })
+                .collect(),
+        }
     }
 }
 
@@ -200,6 +235,10 @@ pub(crate) fn normalise(pool: &Pool, x: &[f32], weight: &[f32], eps: f32, input:
     for_each_row(pool, input.reset(x.len() / width, width), width, |r, row| {
         ops::rms_norm(&x[r * width..][..width], weight, eps, row);
     });
+}
+
+fn add(pool: &Pool, x: &mut [f32], change: &[f32], width: usize) {
+    for_each_row(pool, x, width, |r, row| ops::add(row, &change[r * width..][..width]));
 }
 
 fn for_each_row(pool: &Pool, data: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {

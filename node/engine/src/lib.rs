@@ -1,4 +1,11 @@
 //! One shard of a Llama model from GGUF: load, forward, sample, tokenise. Synchronous; knows no network.
+//!
+//! ```text
+//! file ─▶ gguf ─▶ config ─▶ weights ─▶ shard ◀── batch: rows of several sessions
+//!                                       ├─ block, rope: the layers
+//!                                       └─▶ hidden states, or logits ─▶ sample ─▶ token
+//! text ─▶ chat ─▶ tokenizer ─▶ tokens                         session: keys and values of one request
+//! ```
 
 mod batch;
 pub mod bench;

@@ -16,7 +16,7 @@ use shard_kernels::kv::{KvCache, KvDtype};
 use shard_kernels::{Pool, matmul};
 
 use crate::batch::{self, ForwardError, Input, Output, Rows, Span};
-use crate::block::{Block, Dims, Scratch, normalise};
+use crate::block::{Block, Dims, Pass, Scratch, normalise};
 use crate::config::{self, ModelConfig};
 use crate::rope::Frequencies;
 use crate::session::{Session, SessionError};
@@ -285,7 +285,8 @@ impl ShardModel {
             let entries = spans.first().map_or(0, |span| span.entry)..;
             let sessions = batch[entries].iter_mut().take(spans.len());
             let mut caches: Vec<&mut KvCache> = sessions.map(|rows| rows.session.cache(layer)).collect();
-            block.forward(&self.pool, &self.dims, spans, keep, &mut caches, &mut self.scratch)?;
+            let pass = Pass { pool: &self.pool, dims: &self.dims, spans, keep };
+            block.forward(&pass, &mut caches, &mut self.scratch)?;
         }
         Ok(())
     }
