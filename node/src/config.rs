@@ -198,6 +198,10 @@ pub struct GatewayConfig {
     pub net: NetConfig,
     /// Where the API is answered.
     pub http: SocketAddr,
+    /// API keys of clients, one per line.
+    pub api_keys_file: Option<PathBuf>,
+    /// A key that is good for the pipeline object only.
+    pub operator_key_file: Option<PathBuf>,
     /// The process.
     pub run: RunConfig,
 }

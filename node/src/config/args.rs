@@ -133,7 +133,8 @@ impl ListenerArgs {
 #[command(after_help = "\
 Example:
   web_server --bootstrap 192.0.2.10:51820 --http-port 8080
-  curl http://127.0.0.1:8080/v1/completions -d '{\"prompt\": \"Once upon a time\", \"max_tokens\": 64}'")]
+  curl http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' \\
+       -d '{\"prompt\": \"Once upon a time\", \"max_tokens\": 64}'")]
 pub struct GatewayArgs {
     #[command(flatten)]
     dial: DialArgs,
@@ -142,6 +143,12 @@ pub struct GatewayArgs {
     /// Port of the OpenAI API, /api/v1/pipeline, /healthz and /metrics
     #[arg(long = c::GATEWAY_HTTP_PORT.flag, env = c::GATEWAY_HTTP_PORT.env, default_value = c::GATEWAY_HTTP_PORT.default, value_name = "PORT", value_parser = port)]
     http_port: u16,
+    /// File with the API keys of clients, one per line; without it everybody may ask
+    #[arg(long = c::API_KEYS_FILE.flag, env = c::API_KEYS_FILE.env, value_name = "FILE")]
+    api_keys_file: Option<PathBuf>,
+    /// File with a key that is good for /api/v1/pipeline only
+    #[arg(long = c::OPERATOR_KEY_FILE.flag, env = c::OPERATOR_KEY_FILE.env, value_name = "FILE")]
+    operator_key_file: Option<PathBuf>,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -151,6 +158,7 @@ impl GatewayArgs {
     pub fn resolve(self) -> GatewayConfig {
         let net = self.net.resolve(0, self.dial.bootstrap);
         let http = SocketAddr::new(net.listen, self.http_port);
-        GatewayConfig { net, http, run: self.run.resolve() }
+        let (api_keys_file, operator_key_file) = (self.api_keys_file, self.operator_key_file);
+        GatewayConfig { net, http, api_keys_file, operator_key_file, run: self.run.resolve() }
     }
 }

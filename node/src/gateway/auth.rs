@@ -1,7 +1,8 @@
 //! Who may ask: API keys, one per line of a file, and the operator's key, good for the pipeline object only.
 
-use std::fmt;
 use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
@@ -13,10 +14,24 @@ use thiserror::Error;
 use super::Gateway;
 use super::error::ApiError;
 
-/// A key file that would leave the endpoint open or closed by mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the {0} holds no key: one per line, lines that begin with # are comments")]
-pub struct NoKey(&'static str);
+/// A key file that cannot be used. It is no reason to go on without.
+#[derive(Debug, Error)]
+pub enum KeysError {
+    /// It cannot be read.
+    #[error("the key file {} cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It has no key.
+    #[error("the key file {} holds no key: one per line, lines that begin with # are comments", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+}
 
 /// The keys, as digests: the comparison takes the same time whatever was sent, and nothing can print them.
 #[derive(Clone, Default)]
@@ -35,18 +50,20 @@ pub(super) enum Scope {
 }
 
 impl Keys {
-    /// Reads the texts of `--api-keys-file` and `--operator-key-file`. Without API keys everything is open.
+    /// Reads `--api-keys-file` and `--operator-key-file`. Without API keys everything is open.
     ///
     /// # Errors
-    /// A file that is given and holds no key.
-    pub fn parse(api: Option<&str>, operator: Option<&str>) -> Result<Self, NoKey> {
-        let digests = |text: Option<&str>, name| -> Result<Vec<[u8; 32]>, NoKey> {
-            let Some(text) = text else { return Ok(Vec::new()) };
-            let keys = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-            let keys: Vec<_> = keys.map(digest).collect();
-            if keys.is_empty() { Err(NoKey(name)) } else { Ok(keys) }
+    /// A file that cannot be read or holds no key.
+    pub fn load(api: Option<&Path>, operator: Option<&Path>) -> Result<Self, KeysError> {
+        let digests = |path: Option<&Path>| {
+            let Some(path) = path else { return Ok(Vec::new()) };
+            let read = fs::read_to_string(path);
+            let text = read.map_err(|source| KeysError::Read { path: path.to_owned(), source })?;
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            let keys: Vec<_> = lines.map(digest).collect();
+            if keys.is_empty() { Err(KeysError::Empty { path: path.to_owned() }) } else { Ok(keys) }
         };
-        Ok(Self { api: digests(api, "API key file")?, operator: digests(operator, "operator key file")? })
+        Ok(Self { api: digests(api)?, operator: digests(operator)? })
     }
 
     fn permit(&self, scope: Scope, headers: &HeaderMap) -> Result<(), ApiError> {

@@ -40,7 +40,7 @@ use axum::routing::{get, post};
 use shard_wire::pipeline::PipelineStatus;
 use tokio::sync::{Semaphore, watch};
 
-pub use auth::{Keys, NoKey};
+pub use auth::{Keys, KeysError};
 pub use error::ApiError;
 pub use metrics::Metrics;
 pub use serve::serve;

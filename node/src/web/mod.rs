@@ -35,6 +35,9 @@ pub enum WebError {
     /// It cannot take part in the network.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// It has no keys to check its clients with.
+    #[error(transparent)]
+    Keys(#[from] gateway::KeysError),
     /// It cannot serve HTTP.
     #[error("cannot listen for HTTP on {address}: {source}; give another port with --http-port")]
     Listen {
@@ -54,6 +57,7 @@ pub enum WebError {
 /// Where it can serve no HTTP, or take no part in the network.
 pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), WebError> {
     let console = Console::new(config.run.log);
+    let keys = gateway::Keys::load(config.api_keys_file.as_deref(), config.operator_key_file.as_deref())?;
     // Before anything else: a port in use is the likeliest mistake.
     let address = config.http;
     let listener = TcpListener::bind(address).await.map_err(|source| WebError::Listen { address, source })?;
@@ -84,7 +88,6 @@ pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), We
     let Pipeline { model, status } =
         Pipeline::spawn(network.clone(), front.clone(), config.net.cluster.clone());
 
-    let keys = gateway::Keys::default();
     let gateway = Gateway::new(
         front.client,
         model,

@@ -1,5 +1,7 @@
 //! Good and bad requests: what the client is told, and what the ring is asked.
 
+use std::path::Path;
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
@@ -163,7 +165,15 @@ async fn seeds_differ() {
 /// With keys set, everything but the probes needs one; the operator's is good for the pipeline alone.
 #[tokio::test]
 async fn keys() {
-    let keys = Keys::parse(Some("# ours\nsecret-1\n\n secret-2 \n"), Some("operator-key")).unwrap();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (ours, operator) =
+        (file("keys", "# ours\nsecret-1\n\n secret-2 \n"), file("operator-key", "operator-key\n"));
+    let keys = Keys::load(Some(&ours), Some(&operator)).unwrap();
     assert!(!format!("{keys:?}").contains("secret"));
     let fleet = Fleet::with(Limits::default(), keys);
     let mut table = String::new();
@@ -196,10 +206,12 @@ async fn keys() {
         }
     }
     insta::assert_snapshot!(table);
-    assert_eq!(
-        Keys::parse(Some("\n# none\n"), None).unwrap_err().to_string(),
-        "the API key file holds no key: one per line, lines that begin with # are comments"
-    );
+    for (path, reason) in
+        [(file("none", "\n# none\n"), "holds no key"), (folder.join("no-such-file"), "cannot be read")]
+    {
+        let error = Keys::load(None, Some(&path)).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains(path.to_str().unwrap()), "{error}");
+    }
 }
 
 /// The names of special tokens in what a client writes are encoded as text, in a chat as in a completion; the

@@ -130,6 +130,10 @@ settings! {
     CONTEXT_LENGTH = "context-length", "LLAMA_CONTEXT_LENGTH", "", [ShardListener, Up];
     /// Port of the OpenAI API.
     GATEWAY_HTTP_PORT = "http-port", "LLAMA_HTTP_PORT", "8080", [WebServer];
+    /// Keys of the API's clients, one per line.
+    API_KEYS_FILE = "api-keys-file", "LLAMA_API_KEYS_FILE", "", [WebServer];
+    /// A key that is good for the pipeline object only.
+    OPERATOR_KEY_FILE = "operator-key-file", "LLAMA_OPERATOR_KEY_FILE", "", [WebServer];
     /// Port of the OpenAI API of the fleet that `up` starts.
     UP_HTTP_PORT = "http-port", "LLAMA_HTTP_PORT", "", [Up];
     /// The model file.
