@@ -24,6 +24,13 @@ struct Checked {
     gateway: PeerId,
 }
 
+impl Checked {
+    /// Whom a stage of the route takes OPEN from.
+    fn previous(&self, stage: u16) -> PeerId {
+        usize::from(stage).checked_sub(1).map_or(self.gateway, |before| self.peers[before])
+    }
+}
+
 impl Table {
     pub(super) fn on_open(&mut self, from: PeerId, frame: &Frame, now: Instant, actions: &mut Vec<Action>) {
         let Header { session, stage, epoch, .. } = frame.header;
@@ -32,9 +39,10 @@ impl Table {
         if self.buried(key, epoch) || held.is_some_and(|slot| slot.epoch >= epoch) {
             return self.count_stale();
         }
-        // A session is its gateway's: nobody else may raise its epoch.
+        // A session is its gateway's: nobody else may raise its epoch, and only along the route that OPEN names.
         let checked = check(frame, self.me);
-        if held.is_some_and(|slot| checked.as_ref().map_or(true, |c| c.gateway != slot.gateway)) {
+        let theirs = |c: &Checked, slot: &Slot| c.gateway == slot.gateway && c.previous(stage) == from;
+        if held.is_some_and(|slot| !checked.as_ref().is_ok_and(|checked| theirs(checked, slot))) {
             return self.count_foreign();
         }
         self.free(key, actions);
@@ -46,8 +54,9 @@ impl Table {
     }
 
     fn admit(&self, frame: &Frame, checked: Checked, from: PeerId, now: Instant) -> Result<Slot, Refusal> {
+        let previous = checked.previous(frame.header.stage);
         let Checked { open, peers, gateway } = checked;
-        let slot = Slot::new(frame, open, &peers, gateway, now);
+        let slot = Slot::new(frame, open, &peers, gateway, previous, now);
         if from != slot.previous {
             return Err(invalid(format!(
                 "stage {} takes OPEN from {}, not from {from}",

@@ -54,7 +54,14 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(frame: &Frame, open: Open, peers: &[PeerId], gateway: PeerId, now: Instant) -> Self {
+    pub(super) fn new(
+        frame: &Frame,
+        open: Open,
+        peers: &[PeerId],
+        gateway: PeerId,
+        previous: PeerId,
+        now: Instant,
+    ) -> Self {
         let header = &frame.header;
         let stage = usize::from(header.stage);
         let prompt_len = header.count;
@@ -63,7 +70,7 @@ impl Slot {
             stage: header.stage,
             epoch: header.epoch,
             gateway,
-            previous: if stage == 0 { gateway } else { peers[stage - 1] },
+            previous,
             next: peers.get(stage + 1).copied(),
             first: peers[0],
             last: peers[peers.len() - 1],
