@@ -77,8 +77,8 @@ fn refusal(actions: &[table::Action]) -> Option<Refusal> {
 
 #[test]
 fn an_open_that_cannot_be_taken_is_refused_with_the_reason() {
-    type Change = fn(&mut Open);
-    let cases: [(&str, Change, fn(&Refusal) -> bool); 7] = [
+    type Case = (&'static str, fn(&mut Open), fn(&Refusal) -> bool);
+    let cases: [Case; 7] = [
         ("another plan", |o| o.plan = "q".into(), |r| *r == Refusal::OtherPlan { plan: "p".into() }),
         ("no such shard", |o| o.route[0].shard = 7, |r| *r == Refusal::NoSuchShard { shard: 7 }),
         ("too long", |o| o.max_tokens = 28, |r| *r == Refusal::TooLong { positions: 33, limit: 32 }),
