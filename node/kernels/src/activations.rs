@@ -37,6 +37,7 @@ pub(crate) struct Quantized {
 
 /// One batch of a [`Quantized`] form: `rows` rows of `blocks` blocks, every array `[block][row][…]`.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only vector kernels use the sums"))]
 pub(crate) struct Batch<'a> {
     pub rows: usize,
     pub blocks: usize,

@@ -165,6 +165,10 @@ impl<'a> Matrix<'a> {
     }
 
     /// The panels of the packed layout, each of [`Self::panel_bytes`].
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "only vector kernels read whole panels")
+    )]
     pub(crate) fn panels(&self) -> Option<&[u8]> {
         match &self.data {
             Data::Raw(_) => None,
