@@ -114,8 +114,11 @@ pub(crate) async fn print(
             done = true;
             break;
         }
+        let begins = summary.text.is_empty();
         let text = summary.read(&data)?;
         if output == Output::Text {
+            // The prompt is not printed, so neither is the space between it and the answer.
+            let text = if begins { text.strip_prefix(' ').unwrap_or(&text) } else { &text };
             out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(AnswerError::Write)?;
         }
     }

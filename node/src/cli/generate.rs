@@ -7,7 +7,7 @@ use crate::config::Output;
 use crate::config::args::GenerateArgs;
 
 pub(super) async fn run(args: GenerateArgs, mut shutdown: Shutdown) -> Result<Ending, Failure> {
-    let gateway = Gateway::parse(&args.url)?;
+    let gateway = Gateway::open(&args.gateway)?;
     let question = Question::new(&args.ask, args.model.as_deref()).ok_or(AnswerError::Nothing)?;
     let summary = tokio::select! {
         summary = answer::print(&gateway, &question, args.output) => summary?,

@@ -2,12 +2,14 @@
 
 mod events;
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -15,6 +17,8 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::config::args::GatewayAddress;
 
 /// A connection is there within this time, or the gateway is not.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -29,6 +33,14 @@ pub(crate) enum HttpError {
     Url {
         /// What was given.
         url: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The key file cannot be used.
+    #[error("no API key in {}: {reason}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
         /// What is wrong.
         reason: String,
     },
@@ -66,11 +78,30 @@ pub(crate) struct Gateway {
     /// HOST and port to connect to.
     host: String,
     port: u16,
+    /// `Bearer KEY`.
+    authorization: Option<HeaderValue>,
 }
 
 impl Gateway {
+    /// The gateway that the user names, with the first key of the user's file.
+    pub(crate) fn open(address: &GatewayAddress) -> Result<Self, HttpError> {
+        let mut gateway = Self::parse(&address.url)?;
+        if let Some(path) = &address.api_key_file {
+            let wrong = |reason: String| HttpError::Key { path: path.clone(), reason };
+            let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+            let mut keys =
+                text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            let key = keys.next().ok_or_else(|| wrong("it has no key".into()))?;
+            let mut value = HeaderValue::try_from(format!("Bearer {key}"))
+                .map_err(|_| wrong("a key has no control characters".into()))?;
+            value.set_sensitive(true);
+            gateway.authorization = Some(value);
+        }
+        Ok(gateway)
+    }
+
     /// Reads `http://HOST[:PORT][/]`.
-    pub(crate) fn parse(url: &str) -> Result<Self, HttpError> {
+    fn parse(url: &str) -> Result<Self, HttpError> {
         let wrong = |reason: &str| HttpError::Url { url: url.to_owned(), reason: reason.to_owned() };
         let uri: Uri =
             url.parse().map_err(|error: hyper::http::uri::InvalidUri| wrong(&error.to_string()))?;
@@ -85,7 +116,7 @@ impl Gateway {
         let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = authority.port_u16().unwrap_or(80);
-        Ok(Self { authority: authority.to_string(), host, port })
+        Ok(Self { authority: authority.to_string(), host, port, authorization: None })
     }
 
     /// An object by GET.
@@ -105,13 +136,16 @@ impl Gateway {
             http1::handshake(TokioIo::new(stream)).await.map_err(HttpError::Broken)?;
         // Its errors are seen by whoever waits for the response.
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, &self.authority)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|error| HttpError::Malformed(error.to_string()))?;
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(key) = &self.authorization {
+            request = request.header(AUTHORIZATION, key);
+        }
+        let request =
+            request.body(Full::new(body)).map_err(|error| HttpError::Malformed(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(HttpError::Broken)?;
         if response.status().is_success() {
             return Ok(response);

@@ -21,7 +21,7 @@ pub(super) const LONG_POLL_SECONDS: u32 = 25;
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
 pub(super) async fn run(args: StatusArgs, mut shutdown: Shutdown) -> Result<Ending, Failure> {
-    let gateway = Gateway::parse(&args.url)?;
+    let gateway = Gateway::open(&args.gateway)?;
     let mut path = PIPELINE.to_owned();
     loop {
         // The object as it came, so that --output json loses no field that this version does not know.

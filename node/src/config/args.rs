@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::Args;
 use shard_wire::contract as c;
 
-pub use client::{AskArgs, CallArgs, GenerateArgs, StatusArgs};
+pub use client::{AskArgs, CallArgs, GatewayAddress, GenerateArgs, StatusArgs};
 pub use engine::EngineArgs;
 pub use net::{DialArgs, NetArgs};
 pub use run::{RunArgs, UNTIL_STDIN_CLOSES};

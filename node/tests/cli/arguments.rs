@@ -100,6 +100,7 @@ fn what_cannot_be_done_ends_with_1_and_a_hint() {
             &["generate", "--url", "http://127.0.0.1:1", "--prompt", "x"],
             "is `shardctl up` or `web_server` running",
         ),
+        (&["status", "--api-key-file", "no-such-file"], "no API key in no-such-file"),
         (&["call", "somebody", "GET_METRICS"], "neither a peer id nor an address"),
         (&["call", "127.0.0.1:1", "GET_METRICS", "[]"], "not a JSON object"),
         (&["call", "127.0.0.1:1", "GET_METRICS"], "cannot reach 127.0.0.1:1"),

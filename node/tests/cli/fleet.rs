@@ -171,6 +171,10 @@ fn a_fleet_answers_the_tools_and_ends_with_ctrl_c() {
     assert!(answer["text"].as_str().unwrap().starts_with("An owl is a bird."), "{answer}");
     assert_eq!(answer["timings"]["stages"].as_array().unwrap().len(), 2);
 
+    let output =
+        run("shardctl", &["generate", "--url", &up.url(), "--prompt", "The queen", "--temperature", "0"]);
+    assert!(text(&output.stdout).starts_with("helps people who are ill."), "{}", text(&output.stdout));
+
     let peer = pipeline["shards"][1]["replicas"][0]["peer_id"].as_str().unwrap();
     let bootstrap = format!("127.0.0.1:{}", up.bootstrap);
     let call = ["call", "--transport", "tcp", "--bootstrap", &bootstrap, peer, "INFERENCE"];

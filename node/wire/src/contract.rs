@@ -156,6 +156,8 @@ settings! {
     SEED = "seed", "LLAMA_SEED", "", [Up, Generate];
     /// The gateway to ask.
     URL = "url", "LLAMA_URL", "http://127.0.0.1:8080", [Generate, Status];
+    /// The caller's API key.
+    API_KEY_FILE = "api-key-file", "LLAMA_API_KEY_FILE", "", [Generate, Status];
     /// Which of the gateway's models.
     MODEL_ID = "model", "LLAMA_MODEL_NAME", "", [Generate];
     /// Form of what is printed.

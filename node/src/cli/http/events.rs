@@ -14,7 +14,7 @@ impl Gateway {
     /// The gateway on this machine.
     pub(crate) fn local(port: u16) -> Self {
         let host = "127.0.0.1".to_owned();
-        Self { authority: format!("{host}:{port}"), host, port }
+        Self { authority: format!("{host}:{port}"), host, port, authorization: None }
     }
 
     /// The stream that answers a POST.

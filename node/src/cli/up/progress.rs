@@ -89,11 +89,12 @@ fn news(before: &PipelineStatus, after: &PipelineStatus) -> Vec<String> {
     for shard in &after.shards {
         let old = before.shards.iter().find(|old| old.shard_id == shard.shard_id);
         let (was, is) = (old.map(stage).unwrap_or_default(), stage(shard));
-        let name = format!("shard {} (layers {})", shard.shard_id, layers(shard.layers));
-        let step = |at: u8, what: &str| (was < at && is >= at).then(|| format!("{name} {what}"));
-        lines.extend([step(1, "joined"), step(2, "loaded"), step(3, "online")].into_iter().flatten());
-        if is < was {
-            lines.push(format!("{name} {}", ["is gone", "is loading again", "is offline"][usize::from(is)]));
+        let happened = match is < was {
+            true => ["is gone", "is loading again", "is offline"][is].to_owned(),
+            false => ["joined", "loaded", "online"][was..is].join(", "),
+        };
+        if is != was {
+            lines.push(format!("shard {} (layers {}) {happened}", shard.shard_id, layers(shard.layers)));
         }
     }
     if after.pipeline_complete && !before.pipeline_complete {
@@ -106,7 +107,7 @@ fn news(before: &PipelineStatus, after: &PipelineStatus) -> Vec<String> {
 }
 
 /// How far a shard is: 0 nobody, 1 joined, 2 loaded, 3 online.
-fn stage(shard: &ShardStatus) -> u8 {
+fn stage(shard: &ShardStatus) -> usize {
     let loaded = shard.replicas.iter().any(|replica| replica.loaded);
     match (shard.online, loaded, shard.replicas.is_empty()) {
         (true, _, _) => 3,
@@ -152,12 +153,7 @@ mod tests {
             (
                 &joined,
                 &online,
-                &[
-                    "shard 0 (layers 0-2) loaded",
-                    "shard 0 (layers 0-2) online",
-                    "shard 1 (layers 2-4) joined",
-                    "shard 1 (layers 2-4) loaded",
-                ],
+                &["shard 0 (layers 0-2) loaded, online", "shard 1 (layers 2-4) joined, loaded"],
             ),
             (
                 &online,

@@ -1,5 +1,6 @@
 //! Arguments of the commands that talk to a running fleet.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
@@ -30,6 +31,17 @@ pub struct AskArgs {
     pub seed: Option<u64>,
 }
 
+/// Which gateway to ask, and as whom.
+#[derive(Args, Clone, Debug)]
+pub struct GatewayAddress {
+    /// The gateway
+    #[arg(long = c::URL.flag, env = c::URL.env, default_value = c::URL.default)]
+    pub url: String,
+    /// File with the API key, where the gateway asks for one
+    #[arg(long = c::API_KEY_FILE.flag, env = c::API_KEY_FILE.env, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+}
+
 /// One answer from a running fleet, token by token.
 #[derive(Args, Clone, Debug)]
 #[command(group(ArgGroup::new("question").args(["prompt", "chat"]).required(true)))]
@@ -40,9 +52,9 @@ Examples:
 
 The answer goes to standard output, the summary to standard error; with --output json one object has both.")]
 pub struct GenerateArgs {
-    /// The gateway
-    #[arg(long = c::URL.flag, env = c::URL.env, default_value = c::URL.default)]
-    pub url: String,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub gateway: GatewayAddress,
     /// Which of the gateway's models [default: the one it serves]
     #[arg(long = c::MODEL_ID.flag, env = c::MODEL_ID.env, value_name = "NAME")]
     pub model: Option<String>,
@@ -64,9 +76,9 @@ Examples:
 
 It exits 0 whether or not the pipeline is complete, and 1 when the gateway does not answer.")]
 pub struct StatusArgs {
-    /// The gateway
-    #[arg(long = c::URL.flag, env = c::URL.env, default_value = c::URL.default)]
-    pub url: String,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub gateway: GatewayAddress,
     /// Print again at every change, until interrupted
     #[arg(long = c::WATCH.flag, env = c::WATCH.env)]
     pub watch: bool,
