@@ -28,8 +28,10 @@ use crate::ring::client::{Client, OpenError, Prompt};
 
 /// A pipeline without traffic is probed so often.
 const IDLE: Duration = Duration::from_secs(60);
-/// Between two attempts to learn a plan or to probe it.
+/// Between two attempts to learn a plan or to probe it; every failed one is a line of the log.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Between two looks at what is due.
+const TICK: Duration = Duration::from_millis(100);
 /// A probe is one token: the ring gives it within this.
 const PROBE: Duration = Duration::from_secs(10);
 
@@ -94,7 +96,7 @@ struct Task {
 impl Task {
     async fn run(mut self) {
         let mut front = self.front.clone();
-        let mut tick = interval(AGAIN);
+        let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let open = tokio::select! {

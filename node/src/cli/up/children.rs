@@ -191,11 +191,16 @@ impl Fleet {
 
     /// Ends every child: asks, waits, kills.
     pub(super) async fn stop(mut self) {
-        for running in &mut self.running {
-            running.lifeline.take();
+        // `server`, which is started first, ends last: the nodes withdraw their announcements from its records.
+        let first = self.running.len().min(1);
+        let (server, others) = self.running.split_at_mut(first);
+        for group in [others, server] {
+            for running in group.iter_mut() {
+                running.lifeline.take();
+            }
+            let deadline = Instant::now() + GRACE;
+            join_all(group.iter_mut().map(|running| running.end(deadline))).await;
         }
-        let deadline = Instant::now() + GRACE;
-        join_all(self.running.iter_mut().map(|running| running.end(deadline))).await;
     }
 }
 
