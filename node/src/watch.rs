@@ -1,13 +1,14 @@
 //! Finds the replicas of a cluster in the DHT, stays connected to them, and shows what it knows on a watch channel.
 //!
 //! ```text
-//! every second (every 5 s once complete; at once when somebody connects or is lost):
-//!   for each shard id:  providers of {cluster}/shard/{id} ─▶ each one's {cluster}/shard/{id}/{peer}
-//!                       {cluster}/shard/{id}, the last announcement of any replica
+//! every second the shards that nobody serves, every 5 s all; at once when a replica is lost (see rounds):
+//!   for each id:  providers of {cluster}/shard/{id} ─▶ each one's {cluster}/shard/{id}/{peer}
+//!                 {cluster}/shard/{id}, the last announcement of any replica
 //!   each record: signature, bounds, owner ─▶ Cluster ─▶ dial and keep ─▶ ClusterView
 //! ```
-//! Nothing is told who the shards are. Without a record that names a count, the first ids are looked up, more in each
-//! round.
+//! Nothing is told who the shards are. While no record names their number, the first ids are looked up, more each time.
+
+mod rounds;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream;
 use libp2p::PeerId;
-use shard_wire::keys::{MAX_SHARDS, ShardKey};
+use shard_wire::keys::ShardKey;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -25,22 +26,17 @@ use crate::cluster::{Cluster, ClusterView};
 use crate::net::signed::{self, Announced};
 use crate::net::{NetEvent, Network};
 
-/// Between two rounds while layers are missing, and while none is.
-const INCOMPLETE: Duration = Duration::from_secs(1);
-const COMPLETE: Duration = Duration::from_secs(5);
-/// Between two rounds whatever happens: a burst of events is one round.
-const SOONEST: Duration = Duration::from_millis(200);
+use rounds::Rounds;
+
 /// A lookup may wait for peers that are gone; what it has found by then is what there is.
 const LOOKUP: Duration = Duration::from_secs(3);
 /// Rounds under way, and lookups in each.
 const ROUNDS: usize = 4;
 const PARALLEL: usize = 32;
-/// Ids that a round without any record looks up first, and how many more the next.
-const PROBE: u32 = 8;
 /// Records found that wait for the task.
 const FOUND: usize = 256;
-/// Copies of one record that are read.
-const MAX_COPIES: usize = 64;
+/// Copies of one record that are read: one may be old.
+const COPIES: usize = 3;
 
 /// What to watch.
 #[derive(Clone, Debug)]
@@ -64,10 +60,9 @@ pub fn spawn(network: Network, config: WatchConfig) -> watch::Receiver<Arc<Clust
         found,
         kept: HashSet::new(),
         dials: JoinSet::new(),
-        rounds: JoinSet::new(),
-        probe: PROBE,
-        last_round: None,
-        hurry: false,
+        lookups: JoinSet::new(),
+        rounds: Rounds::new(),
+        changed: true,
     };
     tokio::spawn(task.run(events, records));
     receiver
@@ -82,11 +77,10 @@ struct Task {
     kept: HashSet<PeerId>,
     /// One for each replica at most.
     dials: JoinSet<(PeerId, bool)>,
-    rounds: JoinSet<()>,
-    probe: u32,
-    last_round: Option<Instant>,
-    /// Something happened since the last round began.
-    hurry: bool,
+    lookups: JoinSet<()>,
+    rounds: Rounds,
+    /// The view may differ from what is shown.
+    changed: bool,
 }
 
 impl Task {
@@ -98,10 +92,12 @@ impl Task {
         // Whoever connected before we listened for events.
         self.resync().await;
         loop {
-            let wake = self.cluster.next_dial().into_iter().chain(self.next_round(Instant::now())).min();
+            let wake = self.cluster.next_dial().into_iter().chain(self.next_round()).min();
             tokio::select! {
                 () = self.view.closed() => return,
-                Some(announced) = records.recv() => self.cluster.on_announced(announced, Instant::now()),
+                Some(announced) = records.recv() => {
+                    self.changed |= self.cluster.on_announced(announced, Instant::now());
+                }
                 event = events.recv() => match event {
                     Ok(event) => self.on_network(&event),
                     Err(broadcast::error::RecvError::Lagged(_)) => self.resync().await,
@@ -110,7 +106,7 @@ impl Task {
                 Some(Ok((peer, reached))) = self.dials.join_next() => {
                     self.cluster.on_dialled(peer, reached, Instant::now());
                 }
-                Some(_) = self.rounds.join_next() => self.on_round_end(),
+                Some(_) = self.lookups.join_next() => self.changed |= self.cluster.forget(Instant::now()),
                 () = sleep_until(wake) => {}
             }
             self.act().await;
@@ -119,34 +115,68 @@ impl Task {
 
     fn on_network(&mut self, event: &NetEvent) {
         match *event {
-            NetEvent::Connected { peer, .. } => self.cluster.on_connected(peer),
-            NetEvent::Disconnected { peer } => self.cluster.on_disconnected(peer),
-            NetEvent::RoutingUpdated { .. } => {}
-            NetEvent::Bootstrapped | NetEvent::Listening { .. } | NetEvent::ListeningEnded { .. } => return,
+            NetEvent::Connected { peer, .. } => {
+                self.cluster.on_connected(peer);
+                self.changed = true;
+            }
+            NetEvent::Disconnected { peer } => {
+                self.cluster.on_disconnected(peer);
+                self.changed = true;
+                self.rounds.hurry();
+            }
+            // The first peer of the DHT: now there is somebody to ask.
+            NetEvent::RoutingUpdated { .. } if self.cluster.named_shards().is_none() => self.rounds.hurry(),
+            _ => {}
         }
-        self.hurry = true;
     }
 
     async fn resync(&mut self) {
         if let Ok(snapshot) = self.network.snapshot().await {
             self.cluster.reset_connected(snapshot.peers.into_iter().map(|entry| entry.peer));
+            self.changed = true;
         }
     }
 
     /// When the next round is due. It does not wait for the last one, which may wait for peers that are gone.
-    fn next_round(&self, now: Instant) -> Option<Instant> {
-        let complete = self.view.borrow().complete();
-        let pause = match (self.hurry, complete) {
-            (true, _) => SOONEST,
-            (false, true) => COMPLETE,
-            (false, false) => INCOMPLETE,
-        };
-        (self.rounds.len() < ROUNDS).then(|| self.last_round.map_or(now, |last| last + pause))
+    fn next_round(&self) -> Option<Instant> {
+        let lacking = self.view.borrow().lacking();
+        let next = self.rounds.next(self.cluster.named_shards(), &lacking, Instant::now());
+        (self.lookups.len() < ROUNDS).then_some(next)
     }
 
     /// Shows what is known, dials who is missing, keeps who is followed, looks up when it is time.
     async fn act(&mut self) {
         let now = Instant::now();
+        if std::mem::take(&mut self.changed) {
+            self.show().await;
+        }
+        for (peer, addresses) in self.cluster.due_dials(now) {
+            let network = self.network.clone();
+            self.dials.spawn(async move {
+                let result = network.dial(Some(peer), addresses).await;
+                if let Err(error) = &result {
+                    tracing::debug!(%peer, %error, "a replica cannot be reached");
+                }
+                (peer, result.is_ok())
+            });
+        }
+        if self.lookups.len() >= ROUNDS {
+            return;
+        }
+        let lacking = self.view.borrow().lacking();
+        if let Some(ids) = self.rounds.due(self.cluster.named_shards(), &lacking, now) {
+            let reader = Reader {
+                network: self.network.clone(),
+                cluster: self.config.cluster.clone(),
+                found: self.found.clone(),
+            };
+            self.lookups.spawn(async move {
+                stream::iter(ids).for_each_concurrent(PARALLEL, |id| reader.shard(id)).await;
+            });
+        }
+    }
+
+    async fn show(&mut self) {
         let view = self.cluster.view();
         self.view.send_if_modified(|shown| {
             let changed = **shown != view;
@@ -163,40 +193,7 @@ impl Task {
             self.network.keep(*peer, false).await;
         }
         self.kept = followed;
-        for (peer, addresses) in self.cluster.due_dials(now) {
-            let network = self.network.clone();
-            self.dials.spawn(async move {
-                let result = network.dial(Some(peer), addresses).await;
-                if let Err(error) = &result {
-                    tracing::debug!(%peer, %error, "a replica cannot be reached");
-                }
-                (peer, result.is_ok())
-            });
-        }
-        if self.next_round(now).is_some_and(|at| at <= now) {
-            self.last_round = Some(now);
-            self.hurry = false;
-            self.rounds.spawn(round(
-                self.network.clone(),
-                self.config.cluster.clone(),
-                self.cluster.named_shards().unwrap_or(self.probe),
-                self.found.clone(),
-            ));
-        }
     }
-
-    fn on_round_end(&mut self) {
-        self.cluster.forget(Instant::now());
-        if self.cluster.named_shards().is_none() {
-            self.probe = (self.probe + PROBE).min(MAX_SHARDS);
-        }
-    }
-}
-
-/// Looks every shard up once.
-async fn round(network: Network, cluster: String, shards: u32, found: mpsc::Sender<Announced>) {
-    let reader = Reader { network, cluster, found };
-    stream::iter(0..shards).for_each_concurrent(PARALLEL, |id| reader.shard(id)).await;
 }
 
 struct Reader {
@@ -227,7 +224,7 @@ impl Reader {
     async fn record(&self, key: ShardKey) {
         let mut copies = self.network.get_records(key.text(&self.cluster)).await;
         let mut newest: Option<u64> = None;
-        for _ in 0..MAX_COPIES {
+        for _ in 0..COPIES {
             let Some(copy) = copies.recv().await else { return };
             match signed::open(&self.cluster, &key, &copy) {
                 Ok(announced) if newest.is_none_or(|newest| announced.sequence > newest) => {

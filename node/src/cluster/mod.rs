@@ -63,14 +63,14 @@ impl Cluster {
         }
     }
 
-    /// A lookup found an announcement. Older words than the last do not count.
-    pub fn on_announced(&mut self, announced: Announced, now: Instant) {
+    /// A lookup found an announcement. Older words than the last do not count. True when it said something new.
+    pub fn on_announced(&mut self, announced: Announced, now: Instant) -> bool {
         let Announced { peer, sequence, announcement } = announced;
         let key = (peer, announcement.shard.shard_id);
         if let Some(known) = self.known.get_mut(&key) {
             known.heard = now;
             if sequence <= known.sequence {
-                return;
+                return false;
             }
             let restarted = announcement.incarnation != known.announcement.incarnation;
             let moved = announcement.listen_addresses != known.announcement.listen_addresses;
@@ -79,9 +79,10 @@ impl Cluster {
             }
         } else if self.known.len() >= MAX_REPLICAS {
             tracing::warn!(%peer, shard = key.1, "not followed: {MAX_REPLICAS} replicas are known already");
-            return;
+            return false;
         }
         self.known.insert(key, Known { sequence, announcement, heard: now });
+        true
     }
 
     /// A peer is connected.
@@ -132,8 +133,9 @@ impl Cluster {
         self.dials.values().filter(|dial| !dial.under_way).filter_map(|dial| dial.not_before).min()
     }
 
-    /// Forgets who is offline and no longer in the DHT.
-    pub fn forget(&mut self, now: Instant) {
+    /// Forgets who is offline and no longer in the DHT. True when there was somebody.
+    pub fn forget(&mut self, now: Instant) -> bool {
+        let before = self.known.len();
         let (connected, after) = (&self.connected, self.forget_after);
         self.known.retain(|(peer, _), known| {
             let left = known.announcement.shard.state == ReplicaState::Left;
@@ -141,6 +143,7 @@ impl Cluster {
         });
         let followed = self.followed();
         self.dials.retain(|peer, _| followed.contains(peer));
+        self.known.len() < before
     }
 
     /// Peers with a replica that has not left: those to stay connected to.

@@ -1,6 +1,6 @@
 //! One moment of a cluster, by plans.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p::{Multiaddr, PeerId};
 use shard_wire::announce::{ReplicaState, ShardInfo};
@@ -108,6 +108,15 @@ impl ClusterView {
     /// One plan is fully covered.
     pub fn complete(&self) -> bool {
         self.plan.as_ref().is_some_and(|plan| plan.missing.is_empty())
+    }
+
+    /// Shards of the plan that nobody serves; without a plan, those that somebody will.
+    pub fn lacking(&self) -> Vec<u32> {
+        let Some(plan) = &self.plan else {
+            let ids: BTreeSet<u32> = self.replicas.iter().map(|replica| replica.shard.shard_id).collect();
+            return ids.into_iter().collect();
+        };
+        (0..).zip(&plan.shards).filter(|(_, shard)| shard.serving.is_empty()).map(|(id, _)| id).collect()
     }
 
     /// Replicas that are connected and take sessions, of all plans.

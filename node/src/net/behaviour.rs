@@ -1,5 +1,6 @@
 //! What a peer speaks, and the limits on each.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use libp2p::connection_limits::{self, ConnectionLimits};
@@ -24,6 +25,9 @@ const MAX_CONNECTIONS_PER_PEER: u32 = 8;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// Commands under way on one connection.
 const MAX_REQUEST_STREAMS: usize = 32;
+/// Peers that store a record, and that a lookup asks: a few of them may be gone or new. The bootstraps are told
+/// directly, too.
+const REPLICATION: NonZeroUsize = NonZeroUsize::new(6).unwrap();
 /// How long a DHT query may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long one peer may take over one step of a query: the others are asked meanwhile.
@@ -89,6 +93,7 @@ fn kademlia(config: &NetConfig, protocol: StreamProtocol) -> kad::Behaviour<Reco
     let peer = config.keypair.public().to_peer_id();
     let mut settings = kad::Config::new(protocol);
     settings
+        .set_replication_factor(REPLICATION)
         .set_query_timeout(QUERY_TIMEOUT)
         .set_substreams_timeout(STEP_TIMEOUT)
         .set_record_ttl(Some(config.record_ttl))
