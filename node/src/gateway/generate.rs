@@ -156,15 +156,11 @@ impl Running {
             if let Some(after) = self.meter.token(&token, !eos) {
                 self.gateway.metrics.first_token(after);
             }
-            let (mut piece, stopped) = if eos { Default::default() } else { self.add(&token) };
-            if !stopped && token.finish.is_some() {
-                let tail = self.decoder.clone().finish();
-                let (last, stopped) = self.transcript.push(&tail, None);
-                piece.append(last);
-                if stopped {
-                    return Ok(self.done(piece, "stop"));
-                }
-                piece.append(self.transcript.finish());
+            let (mut piece, mut stopped) = if eos { Default::default() } else { self.add(&token) };
+            if token.finish.is_some() && !stopped {
+                let (rest, cut) = self.transcript.finish(&self.decoder.clone().finish());
+                piece.append(rest);
+                stopped = cut;
             }
             match token.finish {
                 _ if stopped => return Ok(self.done(piece, "stop")),

@@ -20,6 +20,7 @@ mod pipeline;
 mod prompt;
 mod request;
 mod response;
+mod sampling;
 mod serve;
 mod stream;
 mod timings;

@@ -1,10 +1,7 @@
 //! JSON to a request that cannot be wrong: every parameter read, ranges checked, defaults resolved.
 //!
-//! Defaults are OpenAI's where it has them (`temperature` 1.0), except that `max_tokens` is the rest of the context.
-//! `top_k`, `min_p` and `repetition_penalty` are extensions with the names that vLLM and llama.cpp use. What would change
-//! the answer and is not offered (`tools`, JSON mode, images, …) is refused by name; what would not (`user`, `metadata`, …) is ignored.
-
-use std::hash::{BuildHasher, RandomState};
+//! Without `max_tokens` an answer may take the rest of the context. What would change the answer and is not offered
+//! (`tools`, JSON mode, images, …) is refused by name; what would not (`user`, `metadata`, …) is ignored.
 
 use serde_json::Value;
 use shard_engine::chat::Message;
@@ -13,6 +10,7 @@ use shard_wire::session::Sampling;
 use super::error::ApiError;
 use super::fields::{Fields, wrong};
 use super::messages;
+use super::sampling;
 
 /// Choices of one request over all its prompts: each is a session of its own and takes a slot.
 const MAX_CHOICES: usize = 16;
@@ -20,9 +18,6 @@ const MAX_CHOICES: usize = 16;
 const MAX_STOPS: usize = 4;
 /// Bytes of one stop string: text is held back for as long as it may become one.
 const MAX_STOP_LEN: usize = 256;
-/// Entries of `logit_bias`; they travel with OPEN through every stage.
-const MAX_BIASES: usize = 1024;
-
 /// Which of the two APIs a request speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Api {
@@ -91,7 +86,7 @@ impl Request {
             n,
             model: fields.text("model")?,
             max_tokens: max_tokens(&mut fields)?,
-            sampling: sampling(api, &mut fields)?,
+            sampling: sampling::parse(api, &mut fields)?,
             stop: stops(fields.take("stop"))?,
             stream,
             include_usage: include_usage(stream, &mut fields)?,
@@ -106,7 +101,7 @@ impl Request {
     }
 }
 
-fn to_u32(value: i64) -> u32 {
+pub(super) fn to_u32(value: i64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
@@ -124,58 +119,6 @@ fn include_usage(stream: bool, fields: &mut Fields) -> Result<bool, ApiError> {
         Some(mut options) => Ok(options.flag("include_usage")?.unwrap_or(false)),
         None => Ok(false),
     }
-}
-
-fn sampling(api: Api, fields: &mut Fields) -> Result<Sampling, ApiError> {
-    let logprobs = match api {
-        Api::Chat => {
-            let wanted = fields.flag("logprobs")?.unwrap_or(false);
-            match fields.integer("top_logprobs", 0..=20)? {
-                Some(_) if !wanted => {
-                    return Err(ApiError::parameter("top_logprobs", "it needs 'logprobs': true"));
-                }
-                top => wanted.then(|| top.unwrap_or(0)),
-            }
-        }
-        Api::Completion => fields.integer("logprobs", 0..=5)?,
-    };
-    Ok(Sampling {
-        temperature: fields.number("temperature", 0.0..=2.0)?.unwrap_or(1.0),
-        // -1 is vLLM's word for "all".
-        top_k: fields.integer("top_k", -1..=i64::from(i32::MAX))?.map_or(0, |k| to_u32(k.max(0))),
-        top_p: fields.number("top_p", 0.0..=1.0)?.unwrap_or(1.0),
-        min_p: fields.number("min_p", 0.0..=1.0)?.unwrap_or(0.0),
-        repetition_penalty: fields.number("repetition_penalty", 0.01..=10.0)?.unwrap_or(1.0),
-        presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?.unwrap_or(0.0),
-        frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?.unwrap_or(0.0),
-        seed: fields.integer("seed", i64::MIN..=i64::MAX)?.map_or_else(random, i64::cast_unsigned),
-        logit_bias: logit_bias(fields)?,
-        logprobs: logprobs.map(|top| u8::try_from(top).unwrap_or(u8::MAX)),
-    })
-}
-
-/// Without a seed every answer is another one: the hasher's keys come from the operating system.
-fn random() -> u64 {
-    RandomState::new().hash_one(0u8)
-}
-
-fn logit_bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
-    let Some(biases) = fields.object("logit_bias")? else { return Ok(Vec::new()) };
-    let mut list = Vec::new();
-    for (id, bias) in biases.into_members() {
-        let Ok(token) = id.parse::<u32>() else {
-            return Err(ApiError::parameter("logit_bias", "the names of its members are token ids"));
-        };
-        #[allow(clippy::cast_possible_truncation, reason = "-100 to 100")]
-        match bias.as_f64() {
-            Some(number) if (-100.0..=100.0).contains(&number) => list.push((token, number as f32)),
-            _ => return Err(wrong(&format!("logit_bias.{token}"), "a number from -100 to 100", &bias)),
-        }
-        if list.len() > MAX_BIASES {
-            return Err(ApiError::parameter("logit_bias", format!("it has more than {MAX_BIASES} members")));
-        }
-    }
-    Ok(list)
 }
 
 fn stops(value: Option<Value>) -> Result<Vec<String>, ApiError> {

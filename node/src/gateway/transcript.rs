@@ -74,11 +74,14 @@ impl Transcript {
         (piece, false)
     }
 
-    /// The rest, when the answer ended by itself.
-    pub(super) fn finish(&mut self) -> Piece {
-        let mut piece = self.show(self.held.len());
-        self.drain(&mut piece);
-        piece
+    /// The rest, when the answer ended by itself; `tail` is what was left of its last character.
+    pub(super) fn finish(&mut self, tail: &str) -> (Piece, bool) {
+        let (mut piece, stopped) = self.push(tail, None);
+        if !stopped {
+            piece.append(self.show(self.held.len()));
+            self.drain(&mut piece);
+        }
+        (piece, stopped)
     }
 
     /// Where the stop string that is complete first begins.
@@ -132,8 +135,9 @@ mod tests {
                 "too much is held back"
             );
         }
-        shown.append(transcript.finish());
-        (shown, false)
+        let (rest, stopped) = transcript.finish("");
+        shown.append(rest);
+        (shown, stopped)
     }
 
     /// Letters are few, so that stop strings overlap with the text, with one another and with themselves.

@@ -169,13 +169,14 @@ impl Sessions {
             return;
         }
         match kind {
-            Kind::Opened if matches!(session.state, State::Opening { .. }) => {
+            Kind::Opened => {
+                let State::Opening { sent } = session.state else { return };
                 session.state = State::Running;
                 let remaining_ms = session.remaining_ms(now);
                 let start = Header { remaining_ms, ..Header::control(Kind::Start, id, epoch, 0) };
                 actions.push(Action::Send(session.route.stages[0].peer, Frame::control(start)));
                 if !std::mem::replace(&mut session.told, true) {
-                    actions.push(Action::Opened(id, now - session.begun));
+                    actions.push(Action::Opened(id, now - sent));
                 }
             }
             Kind::Refused => {
