@@ -24,6 +24,12 @@ pub fn start(format: LogFormat) {
     };
 }
 
+/// Text for the user, on standard error.
+pub fn tell(text: &str) {
+    // A standard error that is closed has no reader to tell.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// A failure on standard error, with all that led to it.
 pub fn complain(error: &(dyn Error + 'static)) {
     let mut text = format!("error: {error}\n");
@@ -38,6 +44,5 @@ pub fn complain(error: &(dyn Error + 'static)) {
         }
         cause = error.source();
     }
-    // A standard error that is closed has no reader to tell.
-    let _ = io::stderr().write_all(text.as_bytes());
+    tell(&text);
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use serde_json::{Value, json};
-use shard_wire::message::{Request, Response, Status};
+use shard_wire::message::{Request, Response, ResponseError, Status};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -14,6 +14,7 @@ use super::{Ending, Failure, Shutdown};
 use crate::config::args::CallArgs;
 use crate::config::{Bootstrap, BootstrapError, Output};
 use crate::net::{self, DhtMode, NetConfig, NetError, Network};
+use crate::telemetry::complain;
 
 /// What can go wrong before the node answers.
 #[derive(Debug, Error)]
@@ -26,6 +27,8 @@ enum CallError {
     Bootstrap(#[source] Box<NetError>),
     #[error("cannot reach {node}")]
     Reach { node: String, source: Box<NetError> },
+    #[error("{}: {}", json!(.0.code).as_str().unwrap_or_default(), .0.message)]
+    Refused(ResponseError),
     #[error("{node} did not answer within {after:?}")]
     Timeout { node: String, after: std::time::Duration },
 }
@@ -116,7 +119,7 @@ fn print(response: &Response, output: Output) -> Result<Ending, Failure> {
     match (output, &response.error) {
         (Output::Json, _) => writeln!(out, "{}", json!(response))?,
         (Output::Text, None) => writeln!(out, "{:#}", response.data)?,
-        (Output::Text, Some(error)) => eprintln!("error: {}: {}", json!(error.code), error.message),
+        (Output::Text, Some(error)) => complain(&CallError::Refused(error.clone())),
     }
     Ok(ending)
 }

@@ -5,6 +5,7 @@ use super::http::Gateway;
 use super::{Ending, Failure, Shutdown};
 use crate::config::Output;
 use crate::config::args::GenerateArgs;
+use crate::telemetry::tell;
 
 pub(super) async fn run(args: GenerateArgs, mut shutdown: Shutdown) -> Result<Ending, Failure> {
     let gateway = Gateway::open(&args.gateway)?;
@@ -14,7 +15,7 @@ pub(super) async fn run(args: GenerateArgs, mut shutdown: Shutdown) -> Result<En
         () = shutdown.begun() => return Ok(Ending::Interrupted),
     };
     if args.output == Output::Text {
-        eprint!("\n{}", summary.report());
+        tell(&format!("\n{}", summary.report()));
     }
     Ok(Ending::Done)
 }

@@ -190,5 +190,9 @@ fn daemon(
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(work);
+    // Whoever interrupts a long split does not wait for it: it leaves nothing under a final name.
+    runtime.shutdown_background();
+    done
 }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::home::Home;
 use super::ports::Ports;
+use super::say;
 use crate::cli::{Failure, Shutdown};
 use crate::config::args::{UNTIL_STDIN_CLOSES, UpArgs};
 use crate::config::{EngineConfig, Transport, word};
@@ -219,9 +220,9 @@ impl Running {
 
     async fn end(&mut self, deadline: Instant) {
         if timeout_at(deadline, self.process.wait()).await.is_err() {
-            eprintln!("{} did not end within {GRACE:?} and is killed", self.name);
+            say(&format!("{} did not end within {GRACE:?} and is killed", self.name));
             if let Err(error) = self.process.kill().await {
-                eprintln!("cannot kill {}: {error}", self.name);
+                say(&format!("cannot kill {}: {error}", self.name));
             }
         }
     }

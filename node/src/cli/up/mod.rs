@@ -16,6 +16,8 @@ mod home;
 mod ports;
 mod progress;
 
+use std::io::{self, Write};
+
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -25,34 +27,37 @@ use self::ports::Ports;
 use super::answer::{self, Question};
 use super::http::Gateway;
 use super::{Ending, Failure, Shutdown};
-use crate::config::Output;
 use crate::config::args::UpArgs;
+use crate::config::{Output, word};
+use crate::telemetry::tell;
 
-pub(super) async fn run(args: UpArgs, shutdown: Shutdown) -> Result<Ending, Failure> {
+pub(super) async fn run(args: UpArgs, mut shutdown: Shutdown) -> Result<Ending, Failure> {
     let started = Instant::now();
     let question = Question::new(&args.ask, None);
     let ports = Ports::choose(&args.ports, question.is_some())?;
     let preparing = args.clone();
-    let home = tokio::task::spawn_blocking(move || Home::prepare(&preparing)).await??;
-    eprintln!("state in {}; logs of this run in {}", home.state.display(), home.run.display());
+    let preparing = tokio::task::spawn_blocking(move || Home::prepare(&preparing));
+    let home = tokio::select! {
+        home = preparing => home??,
+        () = shutdown.begun() => return Ok(Ending::Interrupted),
+    };
+    say(&format!("state in {}; logs of this run in {}", home.state.display(), home.run.display()));
 
     let mut fleet = Fleet::new(&home, &args, &ports, shutdown)?;
     let served = serve(&args, &ports, &mut fleet, question.as_ref(), started).await;
     fleet.stop().await;
-    match served {
-        Ok(ending) => {
-            home.forget();
-            Ok(ending)
-        }
-        Err(Stop::Interrupted) if question.is_some() => Ok(Ending::Interrupted),
+    let ending = match served {
+        Ok(ending) => ending,
+        Err(Stop::Interrupted) if question.is_some() => Ending::Interrupted,
         Err(Stop::Interrupted) => {
-            eprintln!("stopped");
-            home.forget();
-            Ok(Ending::Done)
+            say("stopped");
+            Ending::Done
         }
         // The logs stay where the message says.
-        Err(Stop::Failed(failure)) => Err(failure),
-    }
+        Err(Stop::Failed(failure)) => return Err(failure),
+    };
+    home.forget();
+    Ok(ending)
 }
 
 async fn serve(
@@ -62,11 +67,11 @@ async fn serve(
     question: Option<&Question>,
     started: Instant,
 ) -> Result<Ending, Stop> {
-    eprintln!("starting server on port {}", ports.port);
+    say(&format!("starting server on port {}", ports.port));
     fleet.start_server()?;
     fleet.during(progress::until_ready(ports.diagnostics)).await?;
 
-    eprintln!("building the pipeline: {} shards over {}", args.shards, crate::config::word(&args.transport));
+    say(&format!("building the pipeline: {} shards over {}", args.shards, word(&args.transport)));
     for shard in 0..args.shards {
         fleet.start_shard(shard)?;
     }
@@ -77,15 +82,20 @@ async fn serve(
     let url = format!("http://127.0.0.1:{}", ports.http);
     let Some(question) = question else {
         match args.output {
-            Output::Text => eprintln!("{}", welcome(&url, ports)),
-            Output::Json => println!("{}", json!({ "url": url, "pipeline": pipeline })),
+            Output::Text => say(&welcome(&url, ports)),
+            Output::Json => writeln!(io::stdout(), "{}", json!({ "url": url, "pipeline": pipeline }))?,
         }
         return fleet.during(std::future::pending()).await;
     };
-    eprintln!();
+    say("");
     let summary = fleet.during(async { Ok(answer::print(&gateway, question, args.output).await?) }).await?;
-    eprint!("\n{}", summary.report());
+    say(&format!("\n{}", summary.report().trim_end()));
     Ok(Ending::Done)
+}
+
+/// A line of progress.
+fn say(line: &str) {
+    tell(&format!("{line}\n"));
 }
 
 fn welcome(url: &str, ports: &Ports) -> String {

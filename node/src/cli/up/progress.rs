@@ -7,6 +7,7 @@ use shard_wire::pipeline::{PipelineStatus, ShardStatus};
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::say;
 use crate::cli::Failure;
 use crate::cli::http::{Gateway, HttpError};
 use crate::cli::status::{LONG_POLL_SECONDS, PIPELINE, changed_since, layers};
@@ -45,7 +46,7 @@ pub(super) async fn until_complete(gateway: &Gateway, began: Instant) -> Result<
     loop {
         let news = news(&known, &now);
         for line in &news {
-            eprintln!("{:7.2} s  {line}", began.elapsed().as_secs_f64());
+            say(&format!("{:7.2} s  {line}", began.elapsed().as_secs_f64()));
         }
         if now.pipeline_complete {
             return Ok(now);
