@@ -5,7 +5,7 @@
 //!  2. lay out   Layout: starts ─▶ which bytes go into which file         pure
 //!  3. hash      the whole model, since every shard names it
 //!  4. look      folder::look: reuse what is there, replace it, or refuse
-//!  5. copy      copy::write_file: each file under a temporary name, hashed on the way; as many at once as there are cores
+//!  5. copy      copy::write_file: each file under a temporary name, hashed on the way; a few at once
 //!  6. publish   old manifest off, files renamed, new manifest last
 //! ```
 //! Whoever sees a manifest sees all files that it lists.
@@ -31,6 +31,9 @@ use super::hash;
 use super::model::Model;
 use copy::Partial;
 use folder::Folder;
+
+/// More would wait for the disk, and each holds a header and a piece.
+const MAX_THREADS: usize = 4;
 
 /// How to cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +103,7 @@ pub fn split(request: &SplitRequest<'_>, progress: OnProgress<'_>) -> Result<Spl
         return finished(manifest, true).map(|(split, _)| split);
     }
     old.may_be_replaced(request.force)?;
+    folder.sweep()?;
     let (files, partials) = write_all(&job, &folder)?;
     source.check_unchanged()?;
     let (split, bytes) = finished(
@@ -165,12 +169,13 @@ fn write_all(job: &Job<'_>, folder: &Folder) -> Result<(Vec<manifest::File>, Vec
     Ok(written.into_iter().unzip())
 }
 
-/// Runs `work` for every item on as many threads as there are cores; results in order, or the first failure.
+/// Runs `work` for every item on some threads; results in order, or the first failure.
 fn in_parallel<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<R, SplitError> + Sync,
 ) -> Result<Vec<R>, SplitError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
+    let threads =
+        std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(items.len());
     let next = AtomicUsize::new(0);
     let worker = || {
         let mut done = Vec::new();

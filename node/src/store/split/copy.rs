@@ -11,6 +11,9 @@ use super::folder::Folder;
 use super::{Job, SplitError, Step, file_name, layer_range};
 use crate::store::hash;
 
+/// Of names of files that are not whole yet: not `.gguf`, so that whoever looks for models passes them by.
+pub(super) const TEMPORARY: &str = ".splitting";
+
 /// A file under a temporary name: gone when dropped, unless it was given its final one.
 pub(super) struct Partial {
     path: PathBuf,
@@ -22,8 +25,7 @@ pub(super) struct Partial {
 impl Partial {
     pub(super) fn create(target: PathBuf) -> io::Result<Self> {
         let mut name = target.file_name().unwrap_or_default().to_owned();
-        // Not `.gguf`: whoever looks for models finds whole ones only.
-        name.push(".partial");
+        name.push(TEMPORARY);
         let path = target.with_file_name(name);
         let file = File::create(&path)?;
         Ok(Self { path, target, file, is_published: false })

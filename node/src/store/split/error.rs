@@ -68,8 +68,8 @@ pub enum SplitError {
         /// Why.
         source: io::Error,
     },
-    /// A finished file cannot take its final name, or an old one cannot be removed.
-    #[error("cannot put {path} in place: {source}", path = path.display())]
+    /// A finished file cannot take its final name, or an old one cannot make room for it.
+    #[error("cannot replace {path}: {source}", path = path.display())]
     Publish {
         /// The file.
         path: PathBuf,

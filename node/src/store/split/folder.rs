@@ -10,7 +10,7 @@ use shard_engine::gguf::Gguf;
 use shard_engine::layout::FileKind;
 use shard_wire::manifest::{self, Manifest};
 
-use super::copy::Partial;
+use super::copy::{Partial, TEMPORARY};
 use super::{Job, SplitError, Step, file_name, in_parallel};
 use crate::store::hash;
 
@@ -44,6 +44,18 @@ impl Folder {
 
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Removes what a split that was killed has left.
+    pub(super) fn sweep(&self) -> Result<(), SplitError> {
+        let failed = |source| SplitError::Folder { path: self.path.clone(), source };
+        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.as_os_str().to_string_lossy().ends_with(TEMPORARY) {
+                remove(&path).map_err(|source| SplitError::Publish { path, source })?;
+            }
+        }
+        Ok(())
     }
 
     /// Looks at the manifest and at every file that the split would write.
