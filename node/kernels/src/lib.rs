@@ -8,6 +8,11 @@
 //!    1. quantises x once per family that the weights need (`activations`)
 //!    2. cuts the outputs into chunks of rows for the pool   (`matmul`)
 //!    3. runs the best kernels of this machine               (`isa`: AVX-512 VNNI, AVX2, plain Rust)
+//!
+//! KvCache::write(position, key, value)   one layer of one sequence, in blocks of 16 positions (`kv`)
+//! attend(pool, heads, sequences, …)      rows of several sequences over their caches (`attention`)
+//! rms_norm, rope, silu_mul, add, softmax rows of f32 (`ops`)
+//! Pool::run(chunks, work)                fork and join in about a microsecond (`pool`)
 //! ```
 //!
 //! Every kernel obeys the contract in [`numerics`]: an output depends on its weight row and its activation row only.

@@ -20,6 +20,8 @@ use std::thread::{JoinHandle, Thread};
 /// Turns of the spin loop before a thread parks: one to five microseconds. Longer spins burn the time slices that
 /// another process on the same cores needs, and then ours are late.
 const SPIN: u32 = 100;
+/// More than one engine's machine has cores: a mistyped number must not fill the process table.
+const MAX_THREADS: usize = 512;
 /// Tickets are 32 bits and late workers overdraw a few, so a region stays well below.
 const MAX_CHUNKS: usize = 1 << 31;
 
@@ -65,15 +67,15 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool of `threads` threads, the caller included; 0 is taken as 1. Where the system refuses a thread, the
-    /// pool is smaller: [`Pool::threads`] tells.
+    /// A pool of `threads` threads, the caller included, 1 to 512. Where the system refuses a thread, the pool is
+    /// smaller: [`Pool::threads`] tells.
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared::new());
         let spawn = |index| {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new().name(format!("kernel-{index}")).spawn(move || shared.serve()).ok()
         };
-        let workers = (1..threads.max(1)).map_while(spawn).collect();
+        let workers = (1..threads.clamp(1, MAX_THREADS)).map_while(spawn).collect();
         Self { shared, workers }
     }
 

@@ -4,11 +4,12 @@
 //!  argv[0] ─▶ server          config::ServerConfig   ─▶ bootstrap::run
 //!             shard_listener  config::ListenerConfig ─▶ listener::run
 //!             web_server      config::GatewayConfig  ─▶ web::run
-//!             anything else   shardctl: up, split, inspect, plan, generate, status, call
+//!             anything else   shardctl: up, split, inspect, plan, generate, status, call, bench
 //! ```
 //! Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong arguments, 130 interrupted.
 
 mod answer;
+mod bench;
 mod call;
 mod generate;
 mod http;
@@ -71,6 +72,7 @@ enum Command {
     Generate(GenerateArgs),
     Status(StatusArgs),
     Call(CallArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// How a command ended, where it did not fail.
@@ -165,6 +167,7 @@ fn shardctl() -> Result<Ending, Failure> {
         Command::Split(args) => split::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Up(args) => until_stopped(async |shutdown| up::run(args, shutdown).await),
         Command::Generate(args) => until_stopped(async |shutdown| generate::run(args, shutdown).await),
         Command::Status(args) => until_stopped(async |shutdown| status::run(args, shutdown).await),
