@@ -3,7 +3,7 @@
 use crate::buffer::Buffer;
 use crate::lanes::multiversion;
 use crate::numerics::group_scale;
-use crate::pool::{Pool, Shareable};
+use crate::pool::Pool;
 use crate::weight_type::Family;
 
 /// Rows of activations, reused from one product to the next. A form is made at the first product that needs it and kept until
@@ -144,64 +144,94 @@ impl Quantized {
         /// Values below which waking another thread costs more than it saves.
         const ALONE: usize = 1 << 14;
         let (rows, cols, block) = (self.rows, self.cols, self.block);
-        let q = Shareable::new(self.q.as_mut_ptr());
-        let d = Shareable::new(self.d.as_mut_ptr());
-        let (sums8, sums32) =
-            (Shareable::new(self.sums8.as_mut_ptr()), Shareable::new(self.sums32.as_mut_ptr()));
-        let sums16 = Shareable::new(self.sums16.as_mut_ptr());
-        let quantize_row = |r: usize| {
+        let places = Places {
+            q: self.q.as_mut_ptr(),
+            d: self.d.as_mut_ptr(),
+            sums8: self.sums8.as_mut_ptr(),
+            sums32: self.sums32.as_mut_ptr().cast(),
+            sums16: self.sums16.as_mut_ptr().cast(),
+        };
+        let one_row = |r: usize| {
             let batch = r / BATCH;
-            let width = (rows - batch * BATCH).min(BATCH);
-            for (b, values) in values[r * cols..(r + 1) * cols].chunks_exact(block).enumerate() {
-                let at = batch * BATCH * (cols / block) + b * width + r % BATCH;
-                // SAFETY: `at` is the place of this row's block b, below rows · blocks, which `reset` made room for; rows differ
-                // between chunks, so the references are disjoint, and `self` is borrowed until all are done.
-                unsafe {
-                    let q = std::slice::from_raw_parts_mut(q.get().add(at * block), block);
-                    *d.get().add(at) = quantize_block(values, q);
-                    if block == 32 {
-                        *sums8.get().add(at) = -8 * q.iter().map(|&q| i32::from(q)).sum::<i32>();
-                    } else {
-                        let sums32 = &mut *sums32.get().add(at * 8).cast::<[i16; 8]>();
-                        sum_runs(q, &mut *sums16.get().add(at * 16).cast::<[i16; 16]>(), sums32);
-                    }
-                }
+            let first = batch * BATCH * (cols / block) + r % BATCH;
+            let step = (rows - batch * BATCH).min(BATCH);
+            let values = &values[r * cols..(r + 1) * cols];
+            // `reset` made room for all rows; other rows have other places, and `self` is borrowed until all are done.
+            if block == 32 {
+                quantize_by_32(values, &places, first, step);
+            } else {
+                quantize_by_256(values, &places, first, step);
             }
         };
         if rows * cols < ALONE {
-            (0..rows).for_each(quantize_row);
+            (0..rows).for_each(one_row);
         } else {
-            pool.run(rows, quantize_row);
+            pool.run(rows, one_row);
         }
     }
 }
 
-multiversion! {
-    /// Quantises one block and returns its scale, see [`crate::numerics`].
-    fn quantize_block(values: &[f32], q: &mut [i8]) -> f32 = quantize_block_body;
+/// Where the arrays of a [`Quantized`] form begin.
+struct Places {
+    q: *mut i8,
+    d: *mut f32,
+    sums8: *mut i32,
+    sums32: *mut [i16; 8],
+    sums16: *mut [i16; 16],
+}
 
-    /// Sums of the runs of 16 and of 32 values.
-    fn sum_runs(q: &[i8], sums16: &mut [i16; 16], sums32: &mut [i16; 8]) = sum_runs_body;
+// SAFETY: rows are given out once, and each has places of its own.
+unsafe impl Sync for Places {}
+
+multiversion! {
+    /// Quantises a row in blocks of 32; block `b` goes to place `first + b · step`, which exists and is this row's alone.
+    fn quantize_by_32(values: &[f32], places: &Places, first: usize, step: usize) = by_32;
+
+    /// The same in blocks of 256.
+    fn quantize_by_256(values: &[f32], places: &Places, first: usize, step: usize) = by_256;
 }
 
 #[inline(always)]
-fn quantize_block_body(values: &[f32], q: &mut [i8]) -> f32 {
+fn by_32(values: &[f32], places: &Places, first: usize, step: usize) {
+    for (b, values) in values.as_chunks::<32>().0.iter().enumerate() {
+        let at = first + b * step;
+        // SAFETY: by the caller's word.
+        unsafe {
+            let q = &mut *places.q.add(at * 32).cast::<[i8; 32]>();
+            *places.d.add(at) = quantize_block(values, q);
+            *places.sums8.add(at) = -8 * q.iter().map(|&q| i32::from(q)).sum::<i32>();
+        }
+    }
+}
+
+#[inline(always)]
+fn by_256(values: &[f32], places: &Places, first: usize, step: usize) {
+    for (b, values) in values.as_chunks::<256>().0.iter().enumerate() {
+        let at = first + b * step;
+        // SAFETY: by the caller's word.
+        unsafe {
+            let q = &mut *places.q.add(at * 256).cast::<[i8; 256]>();
+            *places.d.add(at) = quantize_block(values, q);
+            let runs: [i16; 16] =
+                std::array::from_fn(|s| q[16 * s..16 * s + 16].iter().map(|&q| i16::from(q)).sum());
+            let order = |i: usize| i / 4 * 4 + PAIRS[i % 4];
+            *places.sums16.add(at) = std::array::from_fn(|i| runs[order(i)]);
+            *places.sums32.add(at) = std::array::from_fn(|i| runs[2 * order(i)] + runs[2 * order(i) + 1]);
+        }
+    }
+}
+
+/// Quantises one block and returns its scale, see [`crate::numerics`].
+#[inline(always)]
+fn quantize_block<const N: usize>(values: &[f32; N], q: &mut [i8; N]) -> f32 {
     // 1.5 · 2^23: adding it rounds half to even, and the low byte of the sum is the integer.
     const ROUND: f32 = 12_582_912.0;
-    let max = values.iter().map(|v| v.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
+    let size = |value: f32| value.to_bits() & 0x7fff_ffff;
+    let (firsts, lasts) = values.split_at(N / 2);
+    let max = firsts.iter().zip(lasts).map(|(&a, &b)| size(a).max(size(b))).fold(0, u32::max);
     let (d, factor) = group_scale(max);
     for (q, value) in q.iter_mut().zip(values) {
         *q = (value * factor + ROUND).to_bits() as i8;
     }
     d
-}
-
-#[inline(always)]
-fn sum_runs_body(q: &[i8], sums16: &mut [i16; 16], sums32: &mut [i16; 8]) {
-    let runs: [i16; 16] = std::array::from_fn(|s| q[16 * s..16 * s + 16].iter().map(|&q| i16::from(q)).sum());
-    *sums16 = std::array::from_fn(|i| runs[i / 4 * 4 + PAIRS[i % 4]]);
-    *sums32 = std::array::from_fn(|i| {
-        let run = i / 4 * 4 + PAIRS[i % 4];
-        runs[2 * run] + runs[2 * run + 1]
-    });
 }

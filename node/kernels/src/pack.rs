@@ -37,9 +37,24 @@ pub(crate) fn pack_panel(ty: WeightType, row_bytes: usize, rows: &[u8], panel: &
 fn turn_rows(rows: &[u8], stride: usize, words: usize, out: &mut [u8]) {
     assert!(rows.len() >= 3 * stride + words * 4 && out.len() >= (words - 1) * 64 + 16);
     for first in (0..words).step_by(4) {
+        if first % 16 == 0 {
+            (4..8).for_each(|row| prefetch(rows.as_ptr().wrapping_add(row * stride + first * 4)));
+        }
         // SAFETY: words `first..first + 4` of the four rows, there and back.
         unsafe { turn_square(rows.as_ptr().add(first * 4), stride, out.as_mut_ptr().add(first * 64)) };
     }
+}
+
+/// Asks for the cache line at `at`, which need not exist: that of the four rows after these.
+#[inline]
+fn prefetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing; SSE is in every processor of this architecture.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 /// Transposes four by four words, in rows `stride` bytes apart, to rows of a panel.
@@ -52,11 +67,7 @@ unsafe fn turn_square(rows: *const u8, stride: usize, out: *mut u8) {
     use core::arch::x86_64::*;
     // SAFETY: by this function's contract.
     unsafe {
-        let row = |i: usize| {
-            // The four rows after these.
-            _mm_prefetch::<_MM_HINT_T0>(rows.wrapping_add((i + 4) * stride).cast());
-            _mm_loadu_si128(rows.add(i * stride).cast())
-        };
+        let row = |i: usize| _mm_loadu_si128(rows.add(i * stride).cast());
         let (a, b, c, d) = (row(0), row(1), row(2), row(3));
         let (ab, cd) = (_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
         let (ab2, cd2) = (_mm_unpackhi_epi32(a, b), _mm_unpackhi_epi32(c, d));
