@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::http::HeaderName;
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::{self, BoxStream, StreamExt};
@@ -17,6 +18,9 @@ use super::timings::Timings;
 
 /// A comment is sent when nothing else was, so that a client that is gone is noticed during a long prefill.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Tells nginx and its like to pass each event on as it comes.
+const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Turns events into the data of server-sent events.
 #[derive(Debug)]
@@ -110,5 +114,6 @@ pub(super) fn respond(events: BoxStream<'static, Result<Event, ApiError>>, chunk
             ready = chunks.event(events.next().await?);
         }
     });
-    Sse::new(data).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+    let stream = Sse::new(data).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    ([(UNBUFFERED, "no")], stream).into_response()
 }

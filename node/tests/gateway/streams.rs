@@ -22,6 +22,7 @@ async fn chat_chunks() {
     let body = chat(json!({"stream": true, "logprobs": true}));
     let response = fleet.answered(post(CHAT, &body), said).await;
     assert_eq!(response.header("content-type"), "text/event-stream");
+    assert_eq!(response.header("x-accel-buffering"), "no");
     assert!(response.header("server-timing").starts_with("queue;dur="));
     assert!(response.header("server-timing").ends_with(", open;dur=1.500"));
     insta::assert_snapshot!(chunks(&response));
