@@ -235,3 +235,60 @@ fn quantize_block<const N: usize>(values: &[f32; N], q: &mut [i8; N]) -> f32 {
     }
     d
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::{self, Isa};
+    use proptest::prelude::*;
+
+    fn value() -> impl Strategy<Value = f32> {
+        let odd = [0.0, -0.0, 1e-40, 7e-31, 8e-31, 1e38, f32::MAX, f32::INFINITY, f32::NAN];
+        prop_oneof![200 => -3f32..3.0, 1 => prop::sample::select(odd.to_vec())]
+    }
+
+    proptest! {
+        /// On every tier: the words of `numerics`, written down again with the standard library's rounding, block by block in the
+        /// order that `Batch` promises.
+        #[test]
+        fn every_tier_quantizes_by_the_contract(
+            rows in 1usize..10, blocks in 1usize..4, values in prop::collection::vec(value(), 9 * 3 * 256),
+        ) {
+            let cols = blocks * 256;
+            let values = &values[..rows * cols];
+            for (tier, family) in Isa::available().flat_map(|tier| [(tier, Family::Per32), (tier, Family::Per256)]) {
+                let mut x = Activations::new();
+                x.reset(rows, cols).copy_from_slice(values);
+                isa::with(tier, || x.prepare(&Pool::new(1), family));
+                let (form, len) = (x.form(family), if family == Family::Per32 { 32 } else { 256 });
+                for (r, row) in values.chunks(cols).enumerate() {
+                    let batch = form.batch(r / BATCH);
+                    for (b, block) in row.chunks(len).enumerate() {
+                        let at = b * batch.rows + r % BATCH;
+                        let max = block.iter().fold(0.0, |max: f32, v| if v.is_nan() { f32::INFINITY } else { max.max(v.abs()) });
+                        if max.is_infinite() {
+                            prop_assert!(batch.d[at].is_nan());
+                            continue;
+                        }
+                        let zero = max < 2f32.powi(-100);
+                        let scaled = |v: f32| if zero { 0 } else { (v * (127.0 / max)).round_ties_even() as i8 };
+                        let q: Vec<i8> = block.iter().map(|&v| scaled(v)).collect();
+                        prop_assert_eq!(batch.d[at], if zero { 0.0 } else { max / 127.0 });
+                        prop_assert_eq!(&batch.q[at * len..(at + 1) * len], &q, "{:?} row {} block {}", tier, r, b);
+                        let sum = |run: usize, i: usize| q[run * i..run * (i + 1)].iter().map(|&q| i32::from(q)).sum::<i32>();
+                        if len == 32 {
+                            prop_assert_eq!(batch.sums8[at], -8 * sum(32, 0));
+                            continue;
+                        }
+                        for i in 0..16 {
+                            prop_assert_eq!(i32::from(batch.sums16[at * 16 + i]), sum(16, i / 4 * 4 + PAIRS[i % 4]));
+                        }
+                        for i in 0..8 {
+                            prop_assert_eq!(i32::from(batch.sums32[at * 8 + i]), sum(32, i / 4 * 4 + PAIRS[i % 4]));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
