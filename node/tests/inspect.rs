@@ -4,11 +4,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use shard_engine::gguf::HeaderWriter;
 use shard_node::store::inspect::{Report, inspect};
 use shard_node::store::plan::propose;
-use shard_node::store::split::{Shards, Split, SplitRequest, split};
+use shard_node::store::split::{Shards, Split, SplitRequest, Step, split};
 use tempfile::TempDir;
 
 fn tiny() -> PathBuf {
@@ -61,4 +62,28 @@ fn a_plan_gives_the_last_shard_fewer_layers_for_its_head() {
     let split = split_tiny(out.path(), Shards::Starts(plan.layer_starts));
     let sizes: Vec<u64> = split.manifest.files.iter().map(|file| file.size).take(2).collect();
     assert_eq!(plan.shards.iter().map(|shard| shard.bytes).collect::<Vec<_>>(), sizes);
+}
+
+#[test]
+fn progress_comes_to_what_it_promised() {
+    let out = TempDir::new().unwrap();
+    for steps in [[Step::Hash, Step::Copy], [Step::Hash, Step::Verify]] {
+        let seen = Mutex::new(Vec::<(Step, u64, u64)>::new());
+        let request =
+            SplitRequest { model: &tiny(), out: out.path(), shards: Shards::Count(3), force: false };
+        let listen = |step, more, total| {
+            let mut seen = seen.lock().unwrap();
+            match seen.iter_mut().find(|(known, ..)| *known == step) {
+                Some((_, sum, _)) => *sum += more,
+                None => seen.push((step, more, total)),
+            }
+        };
+        split(&request, &listen).unwrap();
+        let seen = seen.into_inner().unwrap();
+        assert_eq!(seen.iter().map(|(step, ..)| *step).collect::<Vec<_>>(), steps);
+        for (step, sum, total) in seen {
+            // Padding is written, but too little to be told.
+            assert!(sum <= total && total - sum < 8192, "{step:?}: {sum} of {total}");
+        }
+    }
 }

@@ -259,7 +259,7 @@ fn parts_are_found_beside_the_first() {
     assert!(message.contains("file 2 of 3 says that it is part 0 of 3"), "{message}");
     fs::remove_file(&parts[2]).unwrap();
     let message = refused(&parts[0], &out, Shards::Count(4));
-    assert!(message.contains("tiny-00003-of-00003.gguf: No such file"), "{message}");
+    assert!(message.contains("tiny-00003-of-00003.gguf: cannot be opened: No such file"), "{message}");
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn what_cannot_be_split_is_named_and_leaves_nothing() {
         (cut, Shards::Count(1), "lies outside the file"),
         (text, Shards::Count(1), "not a GGUF file"),
         (folder.path().join("none.gguf"), Shards::Count(1), "No such file"),
-        (folder.path().to_owned(), Shards::Count(1), "is not a regular file"),
+        (folder.path().to_owned(), Shards::Count(1), ": not a regular file"),
     ] {
         let found = refused(&model, &out, shards);
         assert!(found.contains(message), "{found}\n  should contain\n{message}");

@@ -64,11 +64,11 @@ pub struct Gguf {
 impl Gguf {
     /// Reads and checks the header of the file at `path`.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
-        let failed = |source| GgufError::Open { path: path.to_owned(), source };
+        let failed = |source| GgufError::Open { source };
         let about = std::fs::metadata(path).map_err(failed)?;
         // Before it is opened: opening a pipe would wait for a writer.
         if !about.is_file() {
-            return Err(GgufError::NotAFile { path: path.to_owned() });
+            return Err(GgufError::NotAFile);
         }
         let file = File::open(path).map_err(failed)?;
         Self::read(BufReader::with_capacity(1 << 16, file), about.len())

@@ -1,24 +1,18 @@
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 
 /// Why a GGUF file was refused: what failed, where, and the value that it has.
 #[derive(Debug, thiserror::Error)]
 pub enum GgufError {
-    /// The file system refused.
-    #[error("cannot open {path}: {source}", path = path.display())]
+    /// The file system refused. Who opens the file knows its path.
+    #[error("cannot be opened: {source}")]
     Open {
-        /// The file.
-        path: PathBuf,
         /// Why.
         source: io::Error,
     },
     /// A folder, a pipe or a device.
-    #[error("{path} is not a regular file", path = path.display())]
-    NotAFile {
-        /// The path.
-        path: PathBuf,
-    },
+    #[error("not a regular file")]
+    NotAFile,
     /// The file system failed in the middle.
     #[error("cannot read {what} at byte {at}: {source}")]
     Read {
