@@ -8,6 +8,8 @@
 //! 5 leave           announcements withdrawn, connections closed
 //! ```
 
+mod status;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,7 @@ use crate::joiner::{JoinReport, Joiner, JoinerConfig};
 use crate::library::{Library, LibraryError, model_name};
 use crate::model::{About, Model, ModelError};
 use crate::net::{DhtMode, Network};
+use crate::report::status::LocalShard;
 use crate::report::{self, Console};
 use crate::ring::gateway::sessions;
 use crate::ring::lanes::{INBOX, Inboxes, Lanes};
@@ -37,6 +40,8 @@ use crate::serving::{self, LoadShardError, Loaded};
 use crate::start::{self, Member, StartError};
 use crate::torrent::serve::Shelf;
 use crate::watch::WatchConfig;
+
+use self::status::Reporter;
 
 /// Positions of a prefill chunk: large enough for the kernels, small enough that stages overlap.
 pub const CHUNK: u32 = 128;
@@ -99,6 +104,7 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
     console.say(&report::peer_id(&network.local_peer()));
 
     let loaded = load_all(&config, &library, console).await?;
+    let files: Vec<LocalShard> = loaded.iter().map(file).collect();
     let infos: Vec<ShardInfo> = loaded.iter().map(|shard| shard.info.clone()).collect();
     let Node { stages, front } = node(&config, &network, loaded).await?;
     let shelf = Shelf::default();
@@ -132,12 +138,22 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
         model,
         started: Instant::now(),
     };
+    let reporter = Reporter {
+        peer_id: network.local_peer().to_string(),
+        cluster: config.net.cluster.clone(),
+        shards: files,
+        total_shards: library.shard_count(),
+        stages: commands.stages.clone(),
+        view: front.view.clone(),
+    };
     if let Some(address) = config.diagnostics {
-        let subject = Subjects { network: network.clone(), commands: commands.clone() };
+        let reporter = reporter.clone();
+        let subject = Subjects { network: network.clone(), commands: commands.clone(), reporter };
         diagnostics::start(address, subject, shutdown.clone()).await?;
     }
     tokio::spawn(commands.serve(requests));
     console.say(&report::listener_started());
+    tokio::spawn(reporter.tell(console));
 
     shutdown.begun().await;
     joiner.leave().await;
@@ -175,6 +191,15 @@ async fn load_all(
         loaded.push(one);
     }
     Ok(loaded)
+}
+
+fn file(loaded: &Loaded) -> LocalShard {
+    LocalShard {
+        shard_id: loaded.info.shard_id,
+        loaded: loaded.info.capabilities.shard_loaded,
+        file: loaded.file.path.clone(),
+        bytes: loaded.file.size,
+    }
 }
 
 /// Every shard file has the whole vocabulary: a node can answer prompts in text.
@@ -254,6 +279,7 @@ fn narrate(
 struct Subjects {
     network: Network,
     commands: Commands,
+    reporter: Reporter,
 }
 
 impl Subject for Subjects {
@@ -275,6 +301,7 @@ impl Subject for Subjects {
             "peer_id": self.commands.peer_id,
             "shards": *self.commands.shards.borrow(),
             "metrics": self.commands.metrics(),
+            "report": self.reporter.now(),
             "listen_addresses": snapshot.listen_addresses,
             "peers": snapshot.peers.len(),
         })

@@ -21,13 +21,11 @@ pub struct Local {
     /// Its shards.
     pub shards: Vec<LocalShard>,
     /// Sessions that hold a slot.
-    pub active_requests: u32,
+    pub active_requests: u64,
     /// Slots.
-    pub max_requests: u32,
+    pub max_requests: u64,
     /// Sessions since the start.
     pub total_requests: u64,
-    /// Those that ended well.
-    pub successful_requests: u64,
 }
 
 /// A shard that the node serves.
@@ -93,10 +91,7 @@ pub fn status(status: &Status) -> String {
         lines.push(format!("  Shard File: {} ({megabytes:.2} MB)", shard.file.display()));
     }
     lines.push(format!("  Active Requests: {}/{}", local.active_requests, local.max_requests));
-    lines.push(format!(
-        "  Total Requests: {} ({} successful)",
-        local.total_requests, local.successful_requests
-    ));
+    lines.push(format!("  Total Requests: {}", local.total_requests));
     lines.push("Cluster Discovery:".into());
     lines.push(format!("  Cluster: {}", cluster.name));
     lines.push(format!("  Expected Shards: {}", cluster.expected_shards));

@@ -28,7 +28,6 @@ fn lines() -> String {
             active_requests: 0,
             max_requests: 4,
             total_requests: 0,
-            successful_requests: 0,
         },
         cluster: Cluster {
             name: "llama-cluster".into(),

@@ -1,0 +1,124 @@
+//! The status report of a node: on the console at the start, when a shard comes or goes, and every minute.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{interval, sleep};
+
+use crate::cluster::ClusterView;
+use crate::report::Console;
+use crate::report::status::{Cluster, Local, LocalShard, Presence, Status, status};
+use crate::ring::stage::driver::Stages;
+
+/// Between two reports where nothing changes.
+const REPEAT: Duration = Duration::from_secs(60);
+/// Changes come in bursts, as when a fleet starts: they are one report.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// What a report is made of.
+#[derive(Clone)]
+pub(super) struct Reporter {
+    pub(super) peer_id: String,
+    pub(super) cluster: String,
+    pub(super) shards: Vec<LocalShard>,
+    pub(super) total_shards: u32,
+    pub(super) stages: Stages,
+    pub(super) view: watch::Receiver<Arc<ClusterView>>,
+}
+
+impl Reporter {
+    /// As it is now.
+    pub(super) fn now(&self) -> Status {
+        let stages = self.stages.status();
+        let local = Local {
+            peer_id: self.peer_id.clone(),
+            shards: self.shards.clone(),
+            active_requests: stages.active as u64,
+            max_requests: stages.max_sessions as u64,
+            total_requests: stages.total,
+        };
+        Status { local, cluster: self.cluster_now() }
+    }
+
+    fn cluster_now(&self) -> Cluster {
+        let ours = self.shards.iter().map(|shard| shard.shard_id).collect();
+        let online = presences(&self.view.borrow(), &ours, self.total_shards);
+        Cluster { name: self.cluster.clone(), expected_shards: self.total_shards, online }
+    }
+
+    /// Prints until the network ends.
+    pub(super) async fn tell(mut self, console: Console) {
+        let mut repeat = interval(REPEAT);
+        let mut told = None;
+        loop {
+            let due = tokio::select! {
+                _ = repeat.tick() => true,
+                changed = self.view.changed() => match changed {
+                    Ok(()) => false,
+                    Err(_) => return,
+                },
+            };
+            if !due {
+                sleep(SETTLE).await;
+                self.view.mark_unchanged();
+            }
+            let report = self.now();
+            if due || told.as_ref() != Some(&report.cluster) {
+                console.say(&status(&report));
+                told = Some(report.cluster);
+            }
+        }
+    }
+}
+
+/// Where each shard of the plan is.
+fn presences(view: &ClusterView, ours: &BTreeSet<u32>, total: u32) -> Vec<Presence> {
+    let serving: BTreeSet<u32> = view.serving().map(|replica| replica.shard.shard_id).collect();
+    let presence = |id: u32| match (ours.contains(&id), serving.contains(&id)) {
+        (true, _) => Presence::Local,
+        (false, true) => Presence::Online,
+        (false, false) => Presence::Offline,
+    };
+    (0..total).map(presence).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::PeerId;
+    use shard_wire::announce::{Capabilities, ReplicaState, ShardInfo};
+    use shard_wire::layers::LayerRange;
+
+    use super::*;
+    use crate::cluster::Replica;
+
+    fn replica(shard_id: u32, connected: bool) -> Replica {
+        let shard = ShardInfo {
+            state: ReplicaState::Ready,
+            shard_id,
+            total_shards: 4,
+            total_layers: 8,
+            layers: LayerRange { start: shard_id * 2, end: shard_id * 2 + 2 },
+            plan: "p".into(),
+            model_name: "m".into(),
+            model_sha256: String::new(),
+            capabilities: Capabilities { shard_loaded: true, ..Capabilities::default() },
+        };
+        Replica { peer: PeerId::random(), incarnation: 1, addresses: Vec::new(), connected, shard }
+    }
+
+    #[test]
+    fn a_shard_is_here_or_on_somebody_who_is_connected_or_nowhere() {
+        let view =
+            ClusterView { replicas: vec![replica(0, true), replica(1, false), replica(2, true)], plan: None };
+        assert_eq!(
+            presences(&view, &BTreeSet::from([0]), 4),
+            [Presence::Local, Presence::Offline, Presence::Online, Presence::Offline]
+        );
+        assert_eq!(
+            presences(&ClusterView::default(), &BTreeSet::from([1]), 2),
+            [Presence::Offline, Presence::Local]
+        );
+    }
+}
