@@ -18,7 +18,7 @@ use futures::StreamExt;
 use futures::stream;
 use libp2p::PeerId;
 use shard_wire::keys::ShardKey;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::sleep_until;
@@ -30,9 +30,11 @@ use rounds::Rounds;
 
 /// A lookup may wait for peers that are gone; what it has found by then is what there is.
 const LOOKUP: Duration = Duration::from_secs(3);
-/// Rounds under way, and lookups in each.
-const ROUNDS: usize = 4;
-const PARALLEL: usize = 32;
+/// Rounds under way, shards in each that are looked up at once, and records that are read at once: 20 queries, where
+/// Kademlia drops what goes beyond 32 streams to one peer.
+const ROUNDS: usize = 2;
+const SHARDS: usize = 6;
+const RECORDS: usize = 8;
 /// Records found that wait for the task.
 const FOUND: usize = 256;
 /// Copies of one record that are read: one may be old.
@@ -54,10 +56,14 @@ pub fn spawn(network: Network, config: WatchConfig) -> watch::Receiver<Arc<Clust
     let events = network.events();
     let task = Task {
         cluster: Cluster::new(network.local_peer(), config.forget_after),
+        reader: Reader {
+            network: network.clone(),
+            cluster: config.cluster,
+            found,
+            permits: Arc::new(Semaphore::new(RECORDS)),
+        },
         network,
-        config,
         view,
-        found,
         kept: HashSet::new(),
         dials: JoinSet::new(),
         lookups: JoinSet::new(),
@@ -70,10 +76,9 @@ pub fn spawn(network: Network, config: WatchConfig) -> watch::Receiver<Arc<Clust
 
 struct Task {
     network: Network,
-    config: WatchConfig,
     cluster: Cluster,
     view: watch::Sender<Arc<ClusterView>>,
-    found: mpsc::Sender<Announced>,
+    reader: Reader,
     kept: HashSet<PeerId>,
     /// One for each replica at most.
     dials: JoinSet<(PeerId, bool)>,
@@ -165,13 +170,11 @@ impl Task {
         }
         let lacking = self.view.borrow().lacking();
         if let Some(ids) = self.rounds.due(self.cluster.named_shards(), &lacking, now) {
-            let reader = Reader {
-                network: self.network.clone(),
-                cluster: self.config.cluster.clone(),
-                found: self.found.clone(),
-            };
+            let online = self.cluster.online_shards();
+            let ids: Vec<_> = ids.into_iter().map(|id| (id, online.contains(&id))).collect();
+            let reader = self.reader.clone();
             self.lookups.spawn(async move {
-                stream::iter(ids).for_each_concurrent(PARALLEL, |id| reader.shard(id)).await;
+                stream::iter(ids).for_each_concurrent(SHARDS, |(id, online)| reader.shard(id, online)).await;
             });
         }
     }
@@ -196,16 +199,23 @@ impl Task {
     }
 }
 
+#[derive(Clone)]
 struct Reader {
     network: Network,
     cluster: String,
     found: mpsc::Sender<Announced>,
+    permits: Arc<Semaphore>,
 }
 
 impl Reader {
-    /// The replicas of one shard: those that provide its key, and the one that announced last.
-    async fn shard(&self, id: u32) {
-        let last = self.record(ShardKey::Shard(id));
+    /// The replicas of one shard: those that provide its key, and, while none is online, the one that announced last:
+    /// that record is there sooner.
+    async fn shard(&self, id: u32, online: bool) {
+        let last = async {
+            if !online {
+                self.record(ShardKey::Shard(id)).await;
+            }
+        };
         let replicas = async {
             let providers = self.network.get_providers(ShardKey::Shard(id).text(&self.cluster)).await;
             let mut seen = HashSet::new();
@@ -213,7 +223,7 @@ impl Reader {
                 providers.recv().await.map(|peer| (peer, providers))
             })
             .filter(|peer| std::future::ready(seen.insert(*peer)));
-            new.for_each_concurrent(PARALLEL, |peer| self.record(ShardKey::Replica(id, peer.to_string())))
+            new.for_each_concurrent(RECORDS, |peer| self.record(ShardKey::Replica(id, peer.to_string())))
                 .await;
         };
         // Dropped after the deadline, the lookups end.
@@ -222,6 +232,7 @@ impl Reader {
 
     /// Reads the copies of one record; every one that is believed counts, the newest wins in the end.
     async fn record(&self, key: ShardKey) {
+        let Ok(_permit) = self.permits.acquire().await else { return };
         let mut copies = self.network.get_records(key.text(&self.cluster)).await;
         let mut newest: Option<u64> = None;
         for _ in 0..COPIES {

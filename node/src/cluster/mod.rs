@@ -162,6 +162,12 @@ impl Cluster {
         counts.max()
     }
 
+    /// Shards with a replica that is connected.
+    pub fn online_shards(&self) -> HashSet<u32> {
+        let online = self.known.keys().filter(|(peer, _)| self.connected.contains(peer));
+        online.map(|(_, shard)| *shard).collect()
+    }
+
     /// What is known now.
     pub fn view(&self) -> ClusterView {
         let replicas = self.known.iter().filter_map(|((peer, _), known)| {

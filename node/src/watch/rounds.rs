@@ -9,7 +9,7 @@ use shard_wire::keys::MAX_SHARDS;
 
 /// Between two looks at the shards that nobody serves, and a part of it for each of them.
 const LACKING: Duration = Duration::from_secs(1);
-const LACKING_EACH: Duration = Duration::from_millis(50);
+const LACKING_EACH: Duration = Duration::from_millis(200);
 /// Between two looks at every shard, and a part of it for each.
 const ALL: Duration = Duration::from_secs(5);
 const ALL_EACH: Duration = Duration::from_millis(250);
@@ -120,7 +120,7 @@ mod tests {
         let start = Instant::now();
         let lacking: Vec<u32> = (0..100).collect();
         assert_eq!(rounds.due(Some(200), &lacking, start).map(|ids| ids.len()), Some(200));
-        assert_eq!(rounds.next(Some(200), &lacking, start), start + Duration::from_secs(5));
+        assert_eq!(rounds.next(Some(200), &lacking, start), start + Duration::from_secs(20));
         assert_eq!(rounds.next(Some(200), &[], start), start + Duration::from_secs(50));
     }
 }
