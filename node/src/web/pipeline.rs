@@ -189,14 +189,24 @@ impl Task {
     }
 
     fn publish(&mut self, view: &ClusterView) {
-        let revision = format!("{:x}-{}", self.process, self.revision);
-        let status = PipelineStatus { revision, ..view.pipeline(&self.facts) };
-        if **self.status.borrow() != status {
-            self.revision += 1;
-            let revision = format!("{:x}-{}", self.process, self.revision);
-            self.status.send_replace(Arc::new(PipelineStatus { revision, ..status }));
+        let status = view.pipeline(&self.facts);
+        let last = Arc::clone(&self.status.borrow());
+        self.revision += u64::from(lasting(&status) != lasting(&last));
+        let status = PipelineStatus { revision: format!("{:x}-{}", self.process, self.revision), ..status };
+        if *last != status {
+            self.status.send_replace(Arc::new(status));
         }
     }
+}
+
+/// What makes a revision: not what differs from one moment to the next, which would wake every long poll.
+fn lasting(status: &PipelineStatus) -> PipelineStatus {
+    let mut status = PipelineStatus { revision: String::new(), ..status.clone() };
+    status.probe = Probe { ok: status.probe.ok, ..Probe::default() };
+    for replica in status.shards.iter_mut().flat_map(|shard| &mut shard.replicas) {
+        (replica.active_requests, replica.latency_ms) = (0, 0.0);
+    }
+    status
 }
 
 /// One token through the ring.

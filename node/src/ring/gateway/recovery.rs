@@ -86,7 +86,7 @@ impl Sessions {
         if now < begun + limit {
             return;
         }
-        let error = match (&session.loss, self.route()) {
+        let error = match (&session.loss, self.route(None)) {
             (Some((shard, reason)), _) if session.told => {
                 return self.fail(
                     id,

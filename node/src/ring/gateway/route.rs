@@ -71,13 +71,13 @@ pub struct Incomplete {
 
 /// Picks, for the plan with the fewest missing layers, the least loaded and then the nearest replica of each shard.
 ///
-/// `load` is the number of sessions that this gateway has at a peer.
+/// `load` is the number of sessions that this gateway has at a peer. A session that has begun stays on its `plan`.
 ///
 /// # Errors
 /// The layers that no replica of that plan serves.
-pub fn pick(fleet: &Fleet, load: &HashMap<PeerId, usize>) -> Result<Route, Incomplete> {
+pub fn pick(fleet: &Fleet, load: &HashMap<PeerId, usize>, plan: Option<&str>) -> Result<Route, Incomplete> {
     let mut plans: BTreeMap<&str, BTreeMap<u32, Vec<&Replica>>> = BTreeMap::new();
-    for replica in &fleet.replicas {
+    for replica in fleet.replicas.iter().filter(|replica| plan.is_none_or(|plan| replica.plan == plan)) {
         plans.entry(&replica.plan).or_default().entry(replica.layers.start).or_default().push(replica);
     }
     let nearest = plans
@@ -138,7 +138,7 @@ mod tests {
         ];
         let fleet = Fleet { replicas, total_layers: 8, reason: String::new() };
         let peers = |load: &[(PeerId, usize)]| {
-            let route = pick(&fleet, &load.iter().copied().collect()).expect("complete");
+            let route = pick(&fleet, &load.iter().copied().collect(), None).expect("complete");
             route.stages.iter().map(|stage| stage.peer).collect::<Vec<_>>()
         };
         assert_eq!(peers(&[]), [b, c]);
@@ -147,12 +147,23 @@ mod tests {
     }
 
     #[test]
+    fn a_session_stays_on_its_plan() {
+        let [a, b] = [(); 2].map(|()| PeerId::random());
+        let replicas = vec![replica(a, 0, 0, 8, "new", 1), replica(b, 0, 0, 8, "old", 9)];
+        let fleet = Fleet { replicas, total_layers: 8, reason: String::new() };
+        let peer = |plan| pick(&fleet, &HashMap::new(), plan).map(|route| route.stages[0].peer);
+        assert_eq!(peer(None), Ok(a));
+        assert_eq!(peer(Some("old")), Ok(b));
+        assert!(peer(Some("gone")).is_err());
+    }
+
+    #[test]
     fn a_route_never_mixes_plans_and_names_what_is_missing() {
         let peer = PeerId::random();
         let range = |start, end| LayerRange { start, end };
         let missing = |replicas: Vec<Replica>| {
             let fleet = Fleet { replicas, total_layers: 8, reason: "why".into() };
-            pick(&fleet, &HashMap::new()).expect_err("incomplete").missing
+            pick(&fleet, &HashMap::new(), None).expect_err("incomplete").missing
         };
         assert_eq!(missing(vec![]), [range(0, 8)]);
         assert_eq!(

@@ -88,7 +88,7 @@ impl Sessions {
         if !self.queue.is_empty() && self.queue.len() >= self.limits.queue {
             return actions.push(Action::Refused(id, OpenError::Busy));
         }
-        let route = match self.route() {
+        let route = match self.route(None) {
             Ok(route) => route,
             Err(Incomplete { missing, reason }) => {
                 return actions.push(Action::Refused(id, OpenError::Incomplete { missing, reason }));
@@ -114,15 +114,17 @@ impl Sessions {
         }
     }
 
-    pub(super) fn route(&self) -> Result<Route, Incomplete> {
+    pub(super) fn route(&self, plan: Option<&str>) -> Result<Route, Incomplete> {
         let reachable = |peer: &PeerId| !self.gone.contains(peer);
         let replicas = self.fleet.replicas.iter().filter(|r| reachable(&r.peer)).cloned().collect();
-        pick(&Fleet { replicas, ..self.fleet.clone() }, &self.load())
+        pick(&Fleet { replicas, ..self.fleet.clone() }, &self.load(), plan)
     }
 
     /// Sends OPEN along the best route, one epoch higher; false where there is no route now.
     pub(super) fn open(&mut self, id: SessionId, now: Instant, actions: &mut Vec<Action>) -> bool {
-        let Ok(route) = self.route() else { return false };
+        let Some(session) = self.sessions.get(&id) else { return true };
+        let plan = (!session.produced.is_empty()).then_some(session.route.plan.as_str());
+        let Ok(route) = self.route(plan) else { return false };
         let Some(session) = self.sessions.get_mut(&id) else { return true };
         session.epoch += 1;
         session.state = State::Opening { sent: now };
