@@ -30,6 +30,7 @@ impl Kernels for Avx2 {
                 WeightType::Q6K => turns::rows::<row_k::Q6k>(rows, x),
                 WeightType::Q8_0 => row_32::q8_0(rows, x),
                 WeightType::Q4_0 => row_32::q4_0(rows, x),
+                // Other types never come here: `simd::rows` and `matmul::run_rows`.
                 _ => [0.0; 2],
             }
         }
@@ -82,6 +83,7 @@ unsafe fn half_panel(
             WeightType::Q6K => by_rows!(q6k),
             WeightType::Q8_0 => by_rows!(q8_0),
             WeightType::Q4_0 => by_rows!(q4_0),
+            // As above.
             _ => {}
         }
     }
