@@ -186,6 +186,9 @@ async fn load_all(
             console.say(&report::tensor_load_begun(shard, file.size));
         }
         let one = serving::load(Arc::clone(library), shard, config.engine, |_, _| {}).await?;
+        for warning in one.model.warnings() {
+            tracing::warn!(shard, "{warning}");
+        }
         console.say(&report::tensor_load_done(shard));
         console.say(&report::shard_loaded(shard, &one.file.path, one.file.size));
         loaded.push(one);
