@@ -63,7 +63,7 @@ fn table(status: &PipelineStatus) -> String {
             table.row(name.iter().cloned().chain([
                 replica.peer_id.clone(),
                 state(shard, replica).to_owned(),
-                format!("{:.1} ms", replica.latency_ms),
+                latency(replica),
                 replica.active_requests.to_string(),
             ]));
         }
@@ -106,6 +106,11 @@ fn state(shard: &ShardStatus, replica: &ReplicaStatus) -> &'static str {
         (true, false) => "offline",
         (false, _) => "loading",
     }
+}
+
+/// The last ping's round trip, once there was one.
+fn latency(replica: &ReplicaStatus) -> String {
+    if replica.latency_ms > 0.0 { format!("{:.1} ms", replica.latency_ms) } else { "-".into() }
 }
 
 /// A half-open range as the console prints it.
