@@ -171,6 +171,10 @@ impl Worker {
         let model = self.models.get(&shard).ok_or_else(|| format!("shard {shard} is not loaded"))?;
         let session = model.session(positions as usize).map_err(|error| error.to_string())?;
         let sampler = sampler.map(|Sampler { sampling, history }| (params(sampling), history));
+        if let Some((params, _)) = &sampler {
+            // Another gateway may have checked less; an id beyond the vocabulary has no effect.
+            params.validate(usize::MAX).map_err(|error| error.to_string())?;
+        }
         Ok(Cache { epoch, shard, session, sampler })
     }
 
