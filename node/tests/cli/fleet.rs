@@ -226,7 +226,8 @@ fn a_child_that_dies_is_named_with_its_last_lines() {
 fn one_executable_is_enough() {
     let target = Folder::new("empty-target");
     let state = Folder::new("empty-state");
-    let output = Command::new(env!("CARGO"))
+    let cargo = std::env::var_os("CARGO").expect("cargo runs the tests");
+    let output = Command::new(cargo)
         .args(["run", "--quiet", "--locked", "--bin", "shardctl", "--manifest-path"])
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
         .args(["--", "up", "--prompt", PROMPT, "--temperature", "0", "--max-tokens", "64", "--state"])
