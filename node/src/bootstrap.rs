@@ -10,11 +10,11 @@ use thiserror::Error;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
-use crate::cli::Shutdown;
 use crate::config::ServerConfig;
 use crate::diagnostics::{self, DiagnosticsError, Subject};
 use crate::net::{DhtMode, NetEvent, Network, Snapshot};
 use crate::report::{self, Console};
+use crate::shutdown::Shutdown;
 use crate::start::{self, Member, StartError};
 
 /// Why a bootstrap cannot run.

@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use crate::cli::Shutdown;
+use crate::shutdown::Shutdown;
 
 /// A loop that needs longer for an answer is stuck: nothing in it waits for I/O or for an engine.
 const ANSWER: Duration = Duration::from_secs(2);

@@ -18,6 +18,7 @@ pub mod net;
 pub mod report;
 pub mod ring;
 pub mod serving;
+pub mod shutdown;
 pub mod start;
 pub mod store;
 pub mod telemetry;

@@ -20,7 +20,6 @@ use shard_wire::announce::ShardInfo;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
-use crate::cli::Shutdown;
 use crate::clock::now_ms;
 use crate::commands::Commands;
 use crate::config::{Expected, ListenerConfig};
@@ -37,6 +36,7 @@ use crate::ring::lanes::{INBOX, Inboxes, Lanes};
 use crate::ring::stage::driver::Stages;
 use crate::ring::stage::table::Limits;
 use crate::serving::{self, LoadShardError, Loaded};
+use crate::shutdown::Shutdown;
 use crate::start::{self, Member, StartError};
 use crate::torrent::serve::Shelf;
 use crate::watch::WatchConfig;

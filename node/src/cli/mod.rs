@@ -15,7 +15,7 @@ mod generate;
 mod http;
 mod inspect;
 mod plan;
-mod signal;
+
 mod split;
 mod status;
 mod table;
@@ -36,7 +36,7 @@ use crate::config::args::{
 };
 use crate::telemetry;
 
-pub use signal::Shutdown;
+use crate::shutdown::Shutdown;
 
 /// What ended a command early.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;

@@ -14,7 +14,6 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::cli::Shutdown;
 use crate::clock::now_ms;
 use crate::config::GatewayConfig;
 use crate::front::Front;
@@ -24,6 +23,7 @@ use crate::net::DhtMode;
 use crate::report::{self, Console};
 use crate::ring::gateway::sessions;
 use crate::ring::lanes::{INBOX, Inboxes, Lanes};
+use crate::shutdown::Shutdown;
 use crate::start::{self, Member, StartError};
 use crate::watch::WatchConfig;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use shard_wire::frame::{Dtype, SessionId};
+use shard_wire::frame::{Dtype, Frame, Header, Kind, SessionId, StageTime};
 use shard_wire::session::Sampling;
 
 /// A session at one stage of its route; a node may be several stages of one route.
@@ -77,6 +77,18 @@ pub enum Input {
 }
 
 impl Input {
+    /// The rows of a frame, where they have the shape that the shard takes, and the frame's trace: one token, or at
+    /// most `chunk` hidden states of `width` values.
+    pub(super) fn read(frame: Frame, width: u32, chunk: u32) -> (Option<Self>, Vec<StageTime>) {
+        let Header { kind, dtype, count, .. } = frame.header;
+        if kind == Kind::Token {
+            return (frame.tokens().filter(|ids| ids.len() == 1).map(Self::Tokens), frame.trace);
+        }
+        let float = matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16);
+        let fits = float && frame.header.width == width && (1..=chunk).contains(&count);
+        (fits.then_some(Self::Hidden { dtype, count, bytes: frame.values }), frame.trace)
+    }
+
     /// Rows.
     pub fn count(&self) -> u32 {
         match self {

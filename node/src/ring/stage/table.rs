@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
-use shard_wire::frame::{Dtype, Frame, Header, Kind, LAST, SessionId, StageTime, TO_GATEWAY};
+use shard_wire::frame::{Dtype, Frame, Header, Kind, LAST, SessionId, TO_GATEWAY};
 use shard_wire::session::{Failure, Finish, Sampled};
 
 use super::job::{Done, Input, Job, Key, Output};
@@ -189,7 +189,7 @@ impl Table {
             _ => {
                 let width = self.served.get(&slot.shard()).map_or(0, |served| served.width);
                 let header = frame.header;
-                let (input, trace) = rows(frame, width, self.limits.chunk);
+                let (input, trace) = Input::read(frame, width, self.limits.chunk);
                 if input.is_some_and(|input| slot.accept(&header, input, trace, now)) {
                     run_ready(slot, actions);
                 } else {
@@ -345,17 +345,6 @@ impl Table {
     pub(super) fn count_foreign(&mut self) {
         self.drops.sender += 1;
     }
-}
-
-/// The rows of a frame, where they have the shape that the shard takes, and its trace.
-fn rows(frame: Frame, width: u32, chunk: u32) -> (Option<Input>, Vec<StageTime>) {
-    let Header { kind, dtype, count, .. } = frame.header;
-    if kind == Kind::Token {
-        return (frame.tokens().filter(|ids| ids.len() == 1).map(Input::Tokens), frame.trace);
-    }
-    let float = matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16);
-    let fits = float && frame.header.width == width && (1..=chunk).contains(&count);
-    (fits.then_some(Input::Hidden { dtype, count, bytes: frame.values }), frame.trace)
 }
 
 /// Gives the engine what may run.
