@@ -1,7 +1,7 @@
 //! How fast the engine is on this machine, alone and with several sessions: the data of `shardctl bench engine`.
 //!
 //! ```text
-//! run:  load ─▶ for every number of sessions:  prefill all prompts in chunks ─▶ decode step by step
+//! run:  load, one token to touch all weights ─▶ for every number of sessions:  prefill all prompts in chunks ─▶ decode step by step
 //!            ─▶ resident memory
 //! ```
 
@@ -112,6 +112,8 @@ pub fn run(path: &Path, options: &BenchOptions) -> Result<Figures, BenchError> {
         kv_bytes: 0,
         rates: Vec::new(),
     };
+    let mut first = [shard.session(1)?];
+    prefill(&mut shard, &mut first, 1, 1)?;
     for &count in sessions {
         let positions = prompt + generate;
         let room = |_| shard.session(positions);

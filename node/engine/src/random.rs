@@ -89,8 +89,15 @@ fn shape(
     }
 }
 
-/// Writes a whole model of this shape to `path`. The same seed gives the same bytes.
-pub fn write(path: &Path, config: &ModelConfig, mix: Mix, seed: u64) -> Result<(), RandomError> {
+/// Writes a whole model of this shape to `path`, and tells `progress` how many of how many bytes are written. The same
+/// seed gives the same bytes.
+pub fn write(
+    path: &Path,
+    config: &ModelConfig,
+    mix: Mix,
+    seed: u64,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), RandomError> {
     let mut header = HeaderWriter::default();
     describe(config, &mut header);
     let mut tensors = Vec::new();
@@ -123,6 +130,7 @@ pub fn write(path: &Path, config: &ModelConfig, mix: Mix, seed: u64) -> Result<(
             out.write_all(&block).map_err(failed)?;
         }
         written = offset + blocks * ty.block_bytes();
+        progress(written, header.file_bytes);
     }
     out.write_all(&vec![0; (header.file_bytes - written) as usize]).map_err(failed)?;
     out.flush().map_err(failed)
@@ -144,9 +152,8 @@ fn describe(config: &ModelConfig, header: &mut HeaderWriter) {
         .put("llama.attention.layer_norm_rms_epsilon", config.rms_eps)
         .put("llama.rope.dimension_count", *dims)
         .put("llama.rope.freq_base", *base)
-        .put("llama.vocab_size", config.vocab_size)
-        // llama.cpp's name for a model without a tokenizer, so that its own benchmark takes the file.
-        .put("tokenizer.ggml.model", "none");
+        .put("llama.vocab_size", config.vocab_size);
+    vocabulary(config.vocab_size, header);
     match factors {
         RopeFactors::None if *linear_factor == 1.0 => {}
         RopeFactors::None => {
@@ -161,6 +168,36 @@ fn describe(config: &ModelConfig, header: &mut HeaderWriter) {
                 .put("llama.rope.scaling.original_context_length", *original_context);
         }
     }
+}
+
+/// The bytes of a SentencePiece vocabulary, and words that are only numbers, so that such a model can be served, too.
+fn vocabulary(size: u32, header: &mut HeaderWriter) {
+    const SPECIAL: [&str; 3] = ["<unk>", "<s>", "</s>"];
+    // `tokenizer.ggml.token_type`.
+    const NORMAL: i32 = 1;
+    const UNKNOWN: i32 = 2;
+    const CONTROL: i32 = 3;
+    const BYTE: i32 = 6;
+    let special = SPECIAL.into_iter().map(str::to_owned).zip([UNKNOWN, CONTROL, CONTROL]);
+    let bytes = (0..=255).map(|byte: u8| (format!("<0x{byte:02X}>"), BYTE));
+    let words = (0..).map(|word: u32| (format!("\u{2581}{word}"), NORMAL));
+    let (texts, types): (Vec<String>, Vec<i32>) =
+        special.chain(bytes).chain(words).take(size as usize).unzip();
+    if texts.len() < SPECIAL.len() + 256 {
+        // llama.cpp's name for a model without a tokenizer.
+        header.put("tokenizer.ggml.model", "none");
+        return;
+    }
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let scores: Vec<f32> = (0..size).map(|id| -(id as f32)).collect();
+    header
+        .put("tokenizer.ggml.model", "llama")
+        .put("tokenizer.ggml.tokens", texts.as_slice())
+        .put("tokenizer.ggml.scores", scores.as_slice())
+        .put("tokenizer.ggml.token_type", types.as_slice())
+        .put("tokenizer.ggml.unknown_token_id", 0u32)
+        .put("tokenizer.ggml.bos_token_id", 1u32)
+        .put("tokenizer.ggml.eos_token_id", 2u32);
 }
 
 impl Mix {

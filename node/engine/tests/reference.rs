@@ -37,7 +37,7 @@ struct Model(PathBuf);
 impl Model {
     fn new(name: &str, config: &ModelConfig, mix: Mix) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.gguf"));
-        random::write(&path, config, mix, 42).unwrap();
+        random::write(&path, config, mix, 42, &mut |_, _| {}).unwrap();
         Self(path)
     }
 }

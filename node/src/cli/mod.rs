@@ -167,7 +167,7 @@ fn shardctl() -> Result<Ending, Failure> {
         Command::Split(args) => split::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Plan(args) => plan::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => bench::run(args),
         Command::Up(args) => until_stopped(async |shutdown| up::run(args, shutdown).await),
         Command::Generate(args) => until_stopped(async |shutdown| generate::run(args, shutdown).await),
         Command::Status(args) => until_stopped(async |shutdown| status::run(args, shutdown).await),

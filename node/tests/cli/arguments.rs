@@ -20,6 +20,8 @@ fn help_teaches_and_has_no_colours_in_a_pipe() {
         ("shardctl", &["split", "--help"], &["--out", "Examples:"]),
         ("shardctl", &["inspect", "--help"], &["--tensors", "Examples:"]),
         ("shardctl", &["plan", "--help"], &["--shards", "Examples:"]),
+        ("shardctl", &["bench", "engine", "--help"], &["--against", "[default: 512]", "Examples:"]),
+        ("shardctl", &["bench", "fleet", "--help"], &["--balanced", "BOUNDARY", "Examples:"]),
     ];
     for (name, arguments, words) in table {
         let output = run(name, arguments);
@@ -56,6 +58,9 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
         ("shardctl", &["up", "--prompt", "a", "--chat", "b"], "cannot be used with"),
         ("shardctl", &["up", "--temperature", "3"], "from 0 (greedy) to 2"),
         ("shardctl", &["up", "--temperature", "NaN"], "from 0 (greedy) to 2"),
+        ("shardctl", &["bench", "engine", "--rows", "1,0"], "expected a number from 1 to 1024"),
+        ("shardctl", &["bench", "engine", "--model", "m", "--shape", "llama-3.2-1b"], "cannot be used with"),
+        ("shardctl", &["bench", "fleet", "--shards", "257"], "expected a number from 1 to 256"),
         ("shardctl", &["generate"], "<--prompt <TEXT>|--chat <TEXT>>"),
         ("shardctl", &["explode"], "unrecognized subcommand 'explode'"),
     ];
@@ -101,6 +106,7 @@ fn what_cannot_be_done_ends_with_1_and_a_hint() {
             "is `shardctl up` or `web_server` running",
         ),
         (&["status", "--api-key-file", "no-such-file"], "no API key in no-such-file"),
+        (&["bench", "engine", "--model", "no-such.gguf"], "cannot use the model no-such.gguf"),
         (&["call", "somebody", "GET_METRICS"], "neither a peer id nor an address"),
         (&["call", "127.0.0.1:1", "GET_METRICS", "[]"], "not a JSON object"),
         (&["call", "127.0.0.1:1", "GET_METRICS"], "cannot reach 127.0.0.1:1"),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test
 
 mod arguments;
+mod bench;
 mod fleet;
 mod programs;
 mod settings;

@@ -1,80 +1,92 @@
-//! llama.cpp's own benchmark, as the yardstick.
+//! llama.cpp's own benchmark on the same file.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use thiserror::Error;
 
-/// Repetitions, of which llama-bench gives the mean.
-const REPETITIONS: &str = "3";
+/// What is said of a failed run.
+const LAST_BYTES: usize = 1000;
 
-/// What llama-bench measured, in tokens per second.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct LlamaFigures {
-    /// Number and commit of the build.
-    pub(super) build: String,
-    pub(super) threads: usize,
+/// What llama-bench measured in one turn.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Theirs {
+    /// Prompt tokens a second.
     pub(super) prefill: f64,
+    /// Tokens a second after the prompt.
     pub(super) decode: f64,
+    /// `build 7654 (abc1234), CPU`.
+    pub(super) version: String,
 }
 
-/// Why there is nothing to compare with.
+/// Why there are no figures to compare with.
 #[derive(Debug, Error)]
 pub(super) enum LlamaError {
-    #[error("cannot start {program}: {source}", program = program.display())]
+    #[error("cannot run {}: {source}; --against is the path of llama.cpp's llama-bench", program.display())]
     Start { program: PathBuf, source: io::Error },
-    #[error("{program} failed ({status}): {message}", program = program.display())]
-    Failed { program: PathBuf, status: std::process::ExitStatus, message: String },
-    #[error("{program} did not print the JSON of llama-bench: {source}", program = program.display())]
-    Output { program: PathBuf, source: serde_json::Error },
-    #[error("{program} printed no figures of {what}", program = program.display())]
-    Missing { program: PathBuf, what: &'static str },
+    #[error("{} ended with {status}: {said}", program.display())]
+    Failed { program: PathBuf, status: ExitStatus, said: String },
+    #[error("the output of {} cannot be read: {reason}", program.display())]
+    Output { program: PathBuf, reason: String },
 }
 
-/// One entry of `llama-bench -o json`; the rest of its keys do not matter here.
+/// What is read of an entry of its JSON.
 #[derive(Debug, Deserialize)]
 struct Entry {
     build_commit: String,
-    build_number: u64,
-    n_prompt: usize,
-    n_gen: usize,
+    build_number: u32,
+    #[serde(default)]
+    backends: String,
     avg_ts: f64,
 }
 
-/// Runs `program` on the processor alone.
+/// One turn: the prompt, then as many tokens at the position where it ends.
 pub(super) fn run(
     program: &Path,
     model: &Path,
     threads: usize,
     prompt: usize,
-    generate: usize,
-) -> Result<LlamaFigures, LlamaError> {
-    let numbers = [threads, prompt, generate].map(|number| number.to_string());
+    decode: usize,
+) -> Result<Theirs, LlamaError> {
+    let prefill = measure(program, model, threads, [prompt, 0, 0])?;
+    let after = measure(program, model, threads, [0, decode, prompt])?;
+    let Entry { build_commit, build_number, backends, avg_ts } = prefill;
+    let version = format!("build {build_number} ({build_commit}), {backends}");
+    Ok(Theirs { prefill: avg_ts, decode: after.avg_ts, version })
+}
+
+fn measure(
+    program: &Path,
+    model: &Path,
+    threads: usize,
+    [prompt, generate, depth]: [usize; 3],
+) -> Result<Entry, LlamaError> {
+    let number = |value: usize| value.to_string();
     let output = Command::new(program)
         .arg("-m")
         .arg(model)
-        .args(["-t", &numbers[0], "-p", &numbers[1], "-n", &numbers[2]])
-        .args(["-r", REPETITIONS, "-ngl", "0", "-o", "json"])
+        .args(["-p", &number(prompt), "-n", &number(generate), "-d", &number(depth), "-t", &number(threads)])
+        .args(["-r", "1", "-ngl", "0", "-o", "json"])
         .output()
         .map_err(|source| LlamaError::Start { program: program.to_owned(), source })?;
     if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let message = errors.lines().last().unwrap_or_default().to_owned();
-        return Err(LlamaError::Failed { program: program.to_owned(), status: output.status, message });
+        let said = &output.stderr[output.stderr.len().saturating_sub(LAST_BYTES)..];
+        let said = String::from_utf8_lossy(said).trim().to_owned();
+        return Err(LlamaError::Failed { program: program.to_owned(), status: output.status, said });
     }
-    figures(program, &output.stdout, threads)
+    read(&output.stdout).map_err(|reason| LlamaError::Output { program: program.to_owned(), reason })
 }
 
-fn figures(program: &Path, json: &[u8], threads: usize) -> Result<LlamaFigures, LlamaError> {
-    let entries: Vec<Entry> = serde_json::from_slice(json)
-        .map_err(|source| LlamaError::Output { program: program.to_owned(), source })?;
-    let missing = |what| LlamaError::Missing { program: program.to_owned(), what };
-    let prefill = entries.iter().find(|entry| entry.n_gen == 0).ok_or_else(|| missing("prefill"))?;
-    let decode = entries.iter().find(|entry| entry.n_prompt == 0).ok_or_else(|| missing("decode"))?;
-    let build = format!("{} ({})", prefill.build_number, prefill.build_commit);
-    Ok(LlamaFigures { build, threads, prefill: prefill.avg_ts, decode: decode.avg_ts })
+fn read(json: &[u8]) -> Result<Entry, String> {
+    let mut entries: Vec<Entry> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    match (entries.pop(), entries.len()) {
+        (Some(entry), 0) => Ok(entry),
+        (last, before) => {
+            Err(format!("{} entries where 1 was asked for", before + usize::from(last.is_some())))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -82,23 +94,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_those_of_prompt_and_generation() {
-        let json = br#"[
-            {"build_commit": "abc", "build_number": 7, "n_prompt": 512, "n_gen": 0, "avg_ts": 107.5, "n_threads": 1},
-            {"build_commit": "abc", "build_number": 7, "n_prompt": 0, "n_gen": 64, "avg_ts": 40.25, "n_threads": 1}
-        ]"#;
-        let got = figures(Path::new("llama-bench"), json, 1).unwrap();
-        let build = "7 (abc)".to_owned();
-        assert_eq!(got, LlamaFigures { build, threads: 1, prefill: 107.5, decode: 40.25 });
-        let error = figures(Path::new("llama-bench"), b"[]", 1).unwrap_err();
-        assert_eq!(error.to_string(), "llama-bench printed no figures of prefill");
-        let error = figures(Path::new("true"), b"", 1).unwrap_err();
-        assert!(error.to_string().starts_with("true did not print the JSON of llama-bench"), "{error}");
-    }
-
-    #[test]
-    fn a_program_that_is_not_there_is_named() {
-        let error = run(Path::new("/no/llama-bench"), Path::new("m.gguf"), 1, 1, 1).unwrap_err();
-        assert!(error.to_string().starts_with("cannot start /no/llama-bench"), "{error}");
+    fn one_entry_is_read_and_nothing_else() {
+        let entry =
+            r#"{"build_commit": "abc", "build_number": 7, "backends": "CPU", "n_prompt": 8, "avg_ts": 1.5}"#;
+        assert_eq!(read(format!("[{entry}]").as_bytes()).unwrap().avg_ts, 1.5);
+        for (json, reason) in [
+            ("[]".to_owned(), "0 entries"),
+            (format!("[{entry},{entry}]"), "2 entries"),
+            ("[{}]".to_owned(), "build_commit"),
+            ("error: no model".to_owned(), "expected value"),
+        ] {
+            assert!(read(json.as_bytes()).unwrap_err().contains(reason), "{json}");
+        }
     }
 }

@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use futures::future::{join_all, select_all};
@@ -19,7 +18,7 @@ use super::home::Home;
 use super::ports::Ports;
 use super::say;
 use crate::cli::{Failure, Shutdown};
-use crate::config::args::{UNTIL_STDIN_CLOSES, UpArgs};
+use crate::config::args::UNTIL_STDIN_CLOSES;
 use crate::config::{EngineConfig, Transport, word};
 
 /// A child that is told to end may take so long: a node gives its sessions back first.
@@ -32,7 +31,7 @@ const LOOPBACK: &str = "127.0.0.1";
 
 /// Why the fleet stops before the work is done.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(in crate::cli) enum Stop {
     /// The user said so.
     Interrupted,
     /// A child died, or the work failed.
@@ -47,7 +46,7 @@ impl<E: Into<Failure>> From<E> for Stop {
 
 /// What can go wrong with a child.
 #[derive(Debug, Error)]
-pub(super) enum ChildError {
+pub(in crate::cli) enum ChildError {
     /// It does not start.
     #[error("cannot start {name}: {source}")]
     Start {
@@ -79,7 +78,7 @@ struct Running {
 }
 
 /// The children of this process.
-pub(super) struct Fleet {
+pub(in crate::cli) struct Fleet {
     run: PathBuf,
     shards_dir: PathBuf,
     transport: Transport,
@@ -90,23 +89,32 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Nothing runs yet. The cores are shared out among the shards.
-    pub(super) fn new(home: &Home, args: &UpArgs, ports: &Ports, shutdown: Shutdown) -> io::Result<Self> {
-        let cores = u32::try_from(available_parallelism()?.get()).unwrap_or(u32::MAX);
-        let share = (cores / args.shards).clamp(1, 1024);
-        Ok(Self {
+    /// Nothing runs yet.
+    pub(in crate::cli) fn new(
+        home: &Home,
+        transport: Transport,
+        engine: EngineConfig,
+        ports: &Ports,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self {
             run: home.run.clone(),
             shards_dir: home.shards.clone(),
-            transport: args.transport,
+            transport,
             ports: *ports,
-            engine: args.engine(u16::try_from(share).unwrap_or(1)),
+            engine,
             shutdown,
             running: Vec::new(),
-        })
+        }
+    }
+
+    /// Names and ids of the processes, in the order of starting.
+    pub(in crate::cli) fn processes(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.running.iter().filter_map(|running| Some((running.name.as_str(), running.process.id()?)))
     }
 
     /// The bootstrap.
-    pub(super) fn start_server(&mut self) -> Result<(), ChildError> {
+    pub(in crate::cli) fn start_server(&mut self) -> Result<(), ChildError> {
         let mut server = self.command("server");
         flag(&mut server, c::SERVER_PORT, self.ports.port);
         flag(&mut server, c::SERVER_DIAGNOSTICS_PORT, self.ports.diagnostics);
@@ -114,7 +122,7 @@ impl Fleet {
     }
 
     /// One node.
-    pub(super) fn start_shard(&mut self, shard: u32) -> Result<(), ChildError> {
+    pub(in crate::cli) fn start_shard(&mut self, shard: u32) -> Result<(), ChildError> {
         let engine = self.engine;
         let mut node = self.command("shard_listener");
         self.join(&mut node);
@@ -135,7 +143,7 @@ impl Fleet {
     }
 
     /// The gateway.
-    pub(super) fn start_gateway(&mut self) -> Result<(), ChildError> {
+    pub(in crate::cli) fn start_gateway(&mut self) -> Result<(), ChildError> {
         let mut gateway = self.command("web_server");
         self.join(&mut gateway);
         flag(&mut gateway, c::GATEWAY_HTTP_PORT, self.ports.http);
@@ -178,7 +186,7 @@ impl Fleet {
     }
 
     /// Does the work, unless a child dies or the user interrupts.
-    pub(super) async fn during<T>(
+    pub(in crate::cli) async fn during<T>(
         &mut self,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Stop> {
@@ -191,7 +199,7 @@ impl Fleet {
     }
 
     /// Ends every child: asks, waits, kills.
-    pub(super) async fn stop(mut self) {
+    pub(in crate::cli) async fn stop(mut self) {
         // `server`, which is started first, ends last: the nodes withdraw their announcements from its records.
         let first = self.running.len().min(1);
         let (server, others) = self.running.split_at_mut(first);

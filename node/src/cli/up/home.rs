@@ -18,7 +18,6 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::cli::split::with_progress;
-use crate::config::args::UpArgs;
 use crate::store::split::{Shards, SplitError, SplitRequest, split};
 
 /// Beside the repository's README.
@@ -28,7 +27,7 @@ const PROGRAMS: [&str; 3] = ["server", "shard_listener", "web_server"];
 
 /// Why a fleet has no place or no model.
 #[derive(Debug, Error)]
-pub(super) enum HomeError {
+pub(in crate::cli) enum HomeError {
     /// The default model is not near.
     #[error(
         "{MODELS}/{DEFAULT_MODEL} is neither in this folder, nor above it, nor above the executable: run this in the repository, or give --model FILE"
@@ -64,36 +63,40 @@ pub(super) enum HomeError {
 
 /// Where a fleet's files are.
 #[derive(Debug)]
-pub(super) struct Home {
+pub(in crate::cli) struct Home {
     /// The state folder.
-    pub(super) state: PathBuf,
+    pub(in crate::cli) state: PathBuf,
     /// The model's shards.
-    pub(super) shards: PathBuf,
+    pub(in crate::cli) shards: PathBuf,
     /// Links and logs of this run.
-    pub(super) run: PathBuf,
+    pub(in crate::cli) run: PathBuf,
     /// Locked as long as this run lives.
     _alive: File,
 }
 
 impl Home {
     /// Finds the model, splits it where that has not been done, and makes the folder of this run.
-    pub(super) fn prepare(args: &UpArgs) -> Result<Self, HomeError> {
-        let model = match &args.model {
-            Some(model) => model.clone(),
+    pub(in crate::cli) fn prepare(
+        model: Option<&Path>,
+        state: Option<&Path>,
+        cut: &Shards,
+    ) -> Result<Self, HomeError> {
+        let model = match model {
+            Some(model) => model.to_owned(),
             None => default_model().ok_or(HomeError::NoDefault)?,
         };
         let model = fs::canonicalize(&model).map_err(|source| HomeError::Model { path: model, source })?;
-        let state = args.state.clone().unwrap_or_else(default_state);
+        let state = state.map_or_else(default_state, Path::to_owned);
         make(&state)?;
         // Programs get this path, whatever their working directory.
         let state = fs::canonicalize(&state).map_err(failed("resolve", &state))?;
-        let shards = state.join(shards_name(&model, args.shards));
+        let shards = state.join(shards_name(&model, cut));
 
         let lock_path = state.join("lock");
         let lock = File::create(&lock_path).map_err(failed("create", &lock_path))?;
         lock.lock().map_err(failed("lock", &lock_path))?;
         sweep(&state);
-        cut(&model, args.shards, &shards)?;
+        make_shards(&model, cut, &shards)?;
 
         let run = state.join(format!("run-{}", process::id()));
         make(&run)?;
@@ -110,15 +113,15 @@ impl Home {
     }
 
     /// Removes what only this run needed.
-    pub(super) fn forget(self) {
+    pub(in crate::cli) fn forget(self) {
         // Left behind, the next run removes it.
         let _ = fs::remove_dir_all(&self.run);
     }
 }
 
 /// Makes the shards, or checks those that are there. The folder is this model's alone: what else is in it is replaced.
-fn cut(model: &Path, shards: u32, out: &Path) -> Result<(), HomeError> {
-    let request = SplitRequest { model, out, shards: Shards::Count(shards as usize), force: true };
+fn make_shards(model: &Path, cut: &Shards, out: &Path) -> Result<(), HomeError> {
+    let request = SplitRequest { model, out, shards: cut.clone(), force: true };
     let done = with_progress(|progress| split(&request, progress));
     done.map(drop).map_err(|source| HomeError::Split { model: model.to_owned(), source: Box::new(source) })
 }
@@ -137,11 +140,17 @@ fn sweep(state: &Path) {
 }
 
 /// Tells models of one name apart, and cuts of one model.
-fn shards_name(model: &Path, shards: u32) -> String {
+fn shards_name(model: &Path, cut: &Shards) -> String {
     let stem = model.file_stem().unwrap_or_default().to_string_lossy();
     let digest = Sha256::digest(model.as_os_str().as_encoded_bytes());
     let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("{stem}-{hash}-{shards}")
+    match cut {
+        Shards::Count(shards) => format!("{stem}-{hash}-{shards}"),
+        Shards::Starts(starts) => {
+            let starts: Vec<String> = starts.iter().map(u32::to_string).collect();
+            format!("{stem}-{hash}-at-{}", starts.join("-"))
+        }
+    }
 }
 
 fn default_model() -> Option<PathBuf> {

@@ -11,12 +11,13 @@
 //! A child that ends before it is told to ends everything, with its last lines. All but the answer goes to standard
 //! error.
 
-mod children;
-mod home;
-mod ports;
-mod progress;
+pub(super) mod children;
+pub(super) mod home;
+pub(super) mod ports;
+pub(super) mod progress;
 
 use std::io::{self, Write};
+use std::thread::available_parallelism;
 
 use serde_json::json;
 use tokio::time::Instant;
@@ -29,6 +30,7 @@ use super::http::Gateway;
 use super::{Ending, Failure, Shutdown};
 use crate::config::args::UpArgs;
 use crate::config::{Output, word};
+use crate::store::split::Shards;
 use crate::telemetry::tell;
 
 pub(super) async fn run(args: UpArgs, mut shutdown: Shutdown) -> Result<Ending, Failure> {
@@ -36,14 +38,17 @@ pub(super) async fn run(args: UpArgs, mut shutdown: Shutdown) -> Result<Ending, 
     let question = Question::new(&args.ask, None);
     let ports = Ports::choose(&args.ports, question.is_some())?;
     let preparing = args.clone();
-    let preparing = tokio::task::spawn_blocking(move || Home::prepare(&preparing));
+    let preparing = tokio::task::spawn_blocking(move || {
+        let cut = Shards::Count(preparing.shards as usize);
+        Home::prepare(preparing.model.as_deref(), preparing.state.as_deref(), &cut)
+    });
     let home = tokio::select! {
         home = preparing => home??,
         () = shutdown.begun() => return Ok(Ending::Interrupted),
     };
     say(&format!("state in {}; logs of this run in {}", home.state.display(), home.run.display()));
 
-    let mut fleet = Fleet::new(&home, &args, &ports, shutdown)?;
+    let mut fleet = Fleet::new(&home, args.transport, args.engine(share(args.shards)?), &ports, shutdown);
     let served = serve(&args, &ports, &mut fleet, question.as_ref(), started).await;
     fleet.stop().await;
     let ending = match served {
@@ -94,6 +99,12 @@ async fn serve(
 }
 
 /// A line of progress.
+/// Engine threads of each shard: the cores, shared out.
+fn share(shards: u32) -> io::Result<u16> {
+    let cores = u32::try_from(available_parallelism()?.get()).unwrap_or(u32::MAX);
+    Ok(u16::try_from((cores / shards).clamp(1, 1024)).unwrap_or(1))
+}
+
 fn say(line: &str) {
     tell(&format!("{line}\n"));
 }

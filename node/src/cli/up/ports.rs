@@ -13,15 +13,15 @@ const DRAWS: usize = 64;
 
 /// Where the fleet listens on 127.0.0.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ports {
-    pub(super) http: u16,
-    pub(super) port: u16,
-    pub(super) diagnostics: u16,
+pub(in crate::cli) struct Ports {
+    pub(in crate::cli) http: u16,
+    pub(in crate::cli) port: u16,
+    pub(in crate::cli) diagnostics: u16,
 }
 
 /// Why a fleet cannot listen.
 #[derive(Debug, Error)]
-pub(super) enum PortError {
+pub(in crate::cli) enum PortError {
     /// Somebody else listens there.
     #[error(
         "port {port} for the {purpose} is not free on 127.0.0.1 ({reason}): stop what uses it, or give another with --{flag}"
@@ -34,7 +34,7 @@ pub(super) enum PortError {
 
 impl Ports {
     /// The ports asked for; the usual ones where nothing was asked, or any free one with `any`.
-    pub(super) fn choose(asked: &UpPorts, any: bool) -> Result<Self, PortError> {
+    pub(in crate::cli) fn choose(asked: &UpPorts, any: bool) -> Result<Self, PortError> {
         let usual = |port: Option<u16>, usual: u16| port.unwrap_or(if any { 0 } else { usual });
         // All are held until the last one is chosen: so they differ.
         let http = Held::take(usual(asked.http_port, HTTP_PORT), "OpenAI API", "http-port")?;

@@ -33,7 +33,7 @@ enum ProgressError {
 }
 
 /// Waits until the bootstrap answers.
-pub(super) async fn until_ready(diagnostics: u16) -> Result<(), Failure> {
+pub(in crate::cli) async fn until_ready(diagnostics: u16) -> Result<(), Failure> {
     started::<Value>("server", &Gateway::local(diagnostics), "/readyz").await?;
     Ok(())
 }

@@ -1,0 +1,50 @@
+//! `shardctl bench`: speed and memory on this machine.
+//!
+//! ```text
+//!  model   the file that the user names, or one of random weights, made once and kept
+//!  engine  one process: engine ─▶ figures; with --against also llama.cpp's, in turn ─▶ medians ─▶ report
+//!  fleet   engine alone, then fleets of real processes on loopback ─▶ report
+//! ```
+
+mod engine;
+mod fleet;
+mod llama;
+mod model;
+mod statistics;
+
+use clap::{Args, Subcommand};
+
+use super::{Ending, Failure, until_stopped};
+use crate::telemetry::tell;
+
+/// Measure the engine, or whole fleets, on this machine.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  shardctl bench engine --model model.gguf --against /usr/bin/llama-bench
+  shardctl bench fleet --shape tinyllama-1.1b --shards 1,2,4 --balanced
+
+Speed depends on shapes and types and not on what a model knows: without --model the weights are random.")]
+pub(super) struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    Engine(engine::EngineArgs),
+    Fleet(fleet::FleetArgs),
+}
+
+/// Measures, and prints a table or an object.
+pub(super) fn run(args: BenchArgs) -> Result<Ending, Failure> {
+    match args.what {
+        What::Engine(args) => engine::run(&args),
+        What::Fleet(args) => until_stopped(async |shutdown| fleet::run(args, shutdown).await),
+    }
+}
+
+/// What happens meanwhile, on standard error.
+fn say(line: &str) {
+    tell(&format!("{line}\n"));
+}
