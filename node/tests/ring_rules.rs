@@ -205,13 +205,13 @@ fn a_session_outlives_its_gateways_connection_by_the_lease_and_never_its_deadlin
     stage.frame(gateway, Stage::open(1, 1, &body));
     use table::Event::{Back, Gone, Tick};
     let at = |ms| stage.now + Duration::from_millis(ms);
-    let (gone, back, lease, deadline) = (at(0), at(4_000), at(5_000), at(60_000));
+    let (gone, back, lease, deadline) = (at(0), at(400), at(500), at(60_000));
     stage.table.on(Gone(gateway), gone);
     stage.table.on(Back(gateway), back);
     stage.table.on(Tick, lease);
     assert_eq!(stage.table.active(), 1, "it came back");
     stage.table.on(Gone(gateway), lease);
-    stage.table.on(Tick, lease + Duration::from_millis(4_999));
+    stage.table.on(Tick, lease + Duration::from_millis(499));
     assert_eq!(stage.table.active(), 1);
     stage.table.on(Tick, lease + table::LEASE);
     assert_eq!(stage.table.active(), 0, "the lease is over");

@@ -14,7 +14,7 @@ use crate::net::NetEvent;
 use crate::ring::lanes::{Inbound, Lanes};
 
 /// Between two looks at leases and deadlines.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(100);
 /// Finished forwards that wait for the task; the engine thread waits beyond.
 const DONE: usize = 256;
 /// Shards that wait to be served.
