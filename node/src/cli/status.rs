@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write as _};
 
 use serde_json::Value;
 use shard_wire::layers::LayerRange;
-use shard_wire::pipeline::{PipelineStatus, ReplicaStatus, ShardStatus};
+use shard_wire::pipeline::{PipelineStatus, ReplicaStatus};
 
 use super::http::Gateway;
 use super::table::Table;
@@ -62,7 +62,7 @@ fn table(status: &PipelineStatus) -> String {
         for replica in &shard.replicas {
             table.row(name.iter().cloned().chain([
                 replica.peer_id.clone(),
-                state(shard, replica).to_owned(),
+                state(replica).to_owned(),
                 latency(replica),
                 replica.active_requests.to_string(),
             ]));
@@ -100,11 +100,11 @@ fn table(status: &PipelineStatus) -> String {
     text + &table.to_string()
 }
 
-fn state(shard: &ShardStatus, replica: &ReplicaStatus) -> &'static str {
-    match (replica.loaded, shard.online) {
+fn state(replica: &ReplicaStatus) -> &'static str {
+    match (replica.loaded, replica.online) {
         (true, true) => "online",
-        (true, false) => "offline",
-        (false, _) => "loading",
+        (_, false) => "offline",
+        (false, true) => "loading",
     }
 }
 
@@ -120,6 +120,8 @@ pub(super) fn layers(range: LayerRange) -> String {
 
 #[cfg(test)]
 mod tests {
+    use shard_wire::pipeline::ShardStatus;
+
     use super::*;
 
     #[test]
@@ -127,11 +129,13 @@ mod tests {
         let range = |start, end| LayerRange { start, end };
         let replica = ReplicaStatus {
             peer_id: "12D3KooWLc2gCgHfwhTLciZDnD6TfJ6e8UtwrVyRpvKtPQwtL8wa".into(),
+            online: true,
             loaded: true,
             latency_ms: 0.31,
             active_requests: 2,
             ..ReplicaStatus::default()
         };
+        let gone = ReplicaStatus { peer_id: "12D3KooWGone".into(), loaded: true, ..ReplicaStatus::default() };
         let status = PipelineStatus {
             cluster: "llama-cluster".into(),
             model: "tiny-tales".into(),
@@ -143,7 +147,7 @@ mod tests {
             missing_layers: vec![range(4, 8)],
             reason: "shard 1 has not announced itself".into(),
             shards: vec![
-                ShardStatus { shard_id: 0, layers: range(0, 4), online: true, replicas: vec![replica] },
+                ShardStatus { shard_id: 0, layers: range(0, 4), online: true, replicas: vec![replica, gone] },
                 ShardStatus { shard_id: 1, layers: range(4, 8), ..ShardStatus::default() },
             ],
             ..PipelineStatus::default()
@@ -160,6 +164,7 @@ swarm     not ready
 
 SHARD  LAYERS  NODE                                                  STATE    LATENCY  REQUESTS
 0      0-4     12D3KooWLc2gCgHfwhTLciZDnD6TfJ6e8UtwrVyRpvKtPQwtL8wa  online   0.3 ms   2
+0      0-4     12D3KooWGone                                          offline  -        0
 1      4-8     -                                                     missing
 "
         );

@@ -100,6 +100,7 @@ fn status(replica: &Replica, facts: &Facts) -> ReplicaStatus {
         incarnation: replica.incarnation,
         plan: replica.shard.plan.clone(),
         addresses: replica.addresses.iter().map(ToString::to_string).collect(),
+        online: replica.connected,
         loaded,
         download: Download { percent: if loaded { 100.0 } else { 0.0 }, ..Download::default() },
         active_requests: facts.active.get(&replica.peer).copied().unwrap_or(0),

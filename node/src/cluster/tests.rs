@@ -239,6 +239,7 @@ fn the_pipeline_object_says_what_is_known() {
     assert_eq!(status.reason, "shard 1 (layers 2-4) is offline");
     let online: Vec<_> = status.shards.iter().map(|shard| (shard.shard_id, shard.online)).collect();
     assert_eq!(online, [(0, true), (1, false), (2, true)]);
+    assert!(status.shards[0].replicas[0].online && !status.shards[1].replicas[0].online);
     let replica = &status.shards[0].replicas[0];
     assert_eq!((replica.active_requests, replica.latency_ms, replica.loaded), (2, 1.5, true));
     assert_eq!(replica.addresses, ["/ip4/127.0.0.1/tcp/1000"]);

@@ -113,6 +113,9 @@ pub struct ReplicaStatus {
     pub plan: String,
     /// Its dialable addresses.
     pub addresses: Vec<String>,
+    /// It is connected to the gateway.
+    #[serde(default)]
+    pub online: bool,
     /// Its weights are loaded.
     pub loaded: bool,
     /// How far its download is.
