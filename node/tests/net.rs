@@ -205,6 +205,8 @@ async fn a_port_in_use_is_an_error_that_names_it() {
     let address = first.addresses().await.remove(0);
     let error = deadline(second.network.listen(address.clone())).await.unwrap_err();
     assert!(error.to_string().contains(&address.to_string()), "{error}");
+    let NetError::Listen { source, .. } = &error else { panic!("{error}") };
+    assert!(source.to_string().contains("in use"), "{source}");
     let error = deadline(second.network.listen(multiaddr("/memory/1"))).await.unwrap_err();
     assert!(matches!(error, NetError::Listen { .. }), "{error}");
 }
@@ -233,4 +235,19 @@ async fn shutdown_fails_what_is_under_way() {
     while deadline(server_events.recv()).await.unwrap() != gone {}
     held.responder.send(Response::ok("", json!(null))).await;
     deadline(server.network.snapshot()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dial_that_failed_says_why_for_every_address() {
+    let client = Peer::start(DhtMode::Client, Transport::Dual).await;
+    // The listener is dropped again: nobody is there.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let addresses = [format!("/ip4/127.0.0.1/tcp/{closed}"), format!("/ip4/127.0.0.1/udp/{closed}/quic-v1")];
+    let dial = client.network.dial(None, addresses.iter().map(|address| multiaddr(address)).collect());
+    let text = deadline(dial).await.unwrap_err().to_string();
+    assert!(addresses.iter().all(|address| text.contains(address)), "{text}");
+    assert!(
+        text.contains("Connection refused") && text.contains("timed out") && text.lines().count() == 1,
+        "{text}"
+    );
 }

@@ -11,6 +11,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour};
 use libp2p::{Multiaddr, PeerId, Swarm};
 
+use super::error::dial_cause;
 use super::event_loop::MAX_PENDING;
 use super::{NetError, Reply};
 
@@ -27,6 +28,8 @@ pub(super) struct Dials {
 struct Dial {
     peer: Option<PeerId>,
     attempts: usize,
+    /// Why attempts failed.
+    causes: Vec<String>,
     reply: Reply<PeerId>,
 }
 
@@ -57,13 +60,13 @@ impl Dials {
                     self.attempts.insert(id, self.last);
                     attempts += 1;
                 }
-                Err(refused) => error = NetError::Dial(Box::new(refused)),
+                Err(refused) => error = NetError::Dial(dial_cause(&refused)),
             }
         }
         if attempts == 0 {
             let _ = reply.send(Err(error));
         } else {
-            self.waiting.insert(self.last, Dial { peer, attempts, reply });
+            self.waiting.insert(self.last, Dial { peer, attempts, causes: Vec::new(), reply });
         }
     }
 
@@ -84,15 +87,16 @@ impl Dials {
         late
     }
 
-    pub(super) fn on_failed(&mut self, id: ConnectionId, error: DialError) {
+    pub(super) fn on_failed(&mut self, id: ConnectionId, error: &DialError) {
         let Some(number) = self.attempts.remove(&id) else { return };
         let Some(dial) = self.waiting.get_mut(&number) else { return };
         tracing::debug!(%error, "a dial failed");
         dial.attempts -= 1;
+        dial.causes.push(dial_cause(error));
         if dial.attempts == 0
             && let Some(dial) = self.waiting.remove(&number)
         {
-            let _ = dial.reply.send(Err(NetError::Dial(Box::new(error))));
+            let _ = dial.reply.send(Err(NetError::Dial(dial.causes.join("; "))));
         }
     }
 }

@@ -121,7 +121,7 @@ impl EventLoop {
         match command {
             Command::Listen { address, reply } => match self.swarm.listen_on(address.clone()) {
                 Ok(id) => insert_bounded(&mut self.listens, id, reply),
-                Err(source) => refuse(reply, NetError::Listen { address, source }),
+                Err(error) => refuse(reply, NetError::listen(address, error)),
             },
             Command::Dial { peer, addresses, reply } => {
                 self.dials.start(&mut self.swarm, peer, addresses, reply);
@@ -190,7 +190,7 @@ impl EventLoop {
                 self.emit(NetEvent::Disconnected { peer: peer_id });
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
-                self.dials.on_failed(connection_id, error);
+                self.dials.on_failed(connection_id, &error);
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 if let Some(reply) = self.listens.remove(&listener_id) {
