@@ -21,10 +21,18 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
+use crate::http::{self, Connections};
 use crate::shutdown::Shutdown;
 
 /// A loop that needs longer for an answer is stuck: nothing in it waits for I/O or for an engine.
 const ANSWER: Duration = Duration::from_secs(2);
+/// Few ask: probes, a scraper and a person.
+const CONNECTIONS: Connections = Connections {
+    at_once: 256,
+    head: Duration::from_secs(10),
+    write: Duration::from_secs(10),
+    drain: Duration::from_secs(1),
+};
 const METRICS_TYPE: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
@@ -63,11 +71,7 @@ pub async fn start<S: Subject>(
     let listener = TcpListener::bind(address).await.map_err(|source| DiagnosticsError { address, source })?;
     let app = app(subject);
     tokio::spawn(async move {
-        let served =
-            axum::serve(listener, app).with_graceful_shutdown(async move { shutdown.begun().await }).await;
-        if let Err(error) = served {
-            tracing::error!(%error, "diagnostics ended");
-        }
+        http::serve(listener, app, CONNECTIONS, async move { shutdown.begun().await }).await;
     });
     Ok(())
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod diagnostics;
 pub mod front;
 pub mod gateway;
+pub mod http;
 pub mod join;
 pub mod joiner;
 pub mod library;

@@ -15,13 +15,11 @@ mod generate;
 mod messages;
 mod metrics;
 mod openai;
-mod patient;
 mod pipeline;
 mod prompt;
 mod request;
 mod response;
 mod sampling;
-mod serve;
 mod stream;
 mod timings;
 mod transcript;
@@ -39,16 +37,17 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use shard_wire::pipeline::PipelineStatus;
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 pub use auth::{Keys, KeysError};
 pub use error::ApiError;
 pub use metrics::Metrics;
-pub use serve::serve;
 pub use timings::{StageTimings, Timings};
 
 use self::auth::Scope;
 use self::request::Api;
+use crate::http::{self, Connections};
 use crate::model::Model;
 use crate::ring::client::{Client, OpenError};
 
@@ -159,6 +158,13 @@ impl Gateway {
         let prefix = if api == Api::Chat { "chatcmpl" } else { "cmpl" };
         format!("{prefix}-{process:016x}{:08x}", answers.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// Serves [`app`] until `shutdown` is ready, then lets connections finish within the limit for that.
+pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: impl Future<Output = ()>) {
+    let Limits { connections, body_timeout, write_timeout, drain, .. } = *gateway.limits;
+    let limits = Connections { at_once: connections, head: body_timeout, write: write_timeout, drain };
+    http::serve(listener, app(gateway), limits, shutdown).await;
 }
 
 /// Every route.

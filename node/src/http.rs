@@ -1,4 +1,4 @@
-//! Connections: at most so many at once, none that never sends its request or never reads its answer, and an end to
+//! What our HTTP servers have in common. Connections: at most so many at once, none that never sends its request or never reads its answer, and an end to
 //! all of them at shutdown.
 
 use std::io;
@@ -13,18 +13,35 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::patient::Patient;
-use super::{Gateway, app};
+use self::patient::Patient;
+
+mod patient;
 
 /// Pause after an accept that failed, which is when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves [`app`] until `shutdown` is ready, then lets connections finish within the limit for that.
+/// What bounds the connections of one server.
+#[derive(Clone, Copy, Debug)]
+pub struct Connections {
+    /// Served at once; more wait in the kernel's backlog.
+    pub at_once: usize,
+    /// How long the head of a request may take to arrive, the first one and any later one.
+    pub head: Duration,
+    /// How long a client may read nothing of what it asked for.
+    pub write: Duration,
+    /// How long connections may go on after the shutdown began.
+    pub drain: Duration,
+}
+
+/// Serves `app` until `shutdown` is ready, then lets connections finish within the limit for that.
 /// A failed accept is logged and tried again.
-pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: impl Future<Output = ()>) {
-    let limits = Arc::clone(&gateway.limits);
-    let app = app(gateway);
-    let room = Arc::new(Semaphore::new(limits.connections));
+pub async fn serve(
+    listener: TcpListener,
+    app: axum::Router,
+    limits: Connections,
+    shutdown: impl Future<Output = ()>,
+) {
+    let room = Arc::new(Semaphore::new(limits.at_once));
     let (closing, closed) = watch::channel(());
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
@@ -42,8 +59,8 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: impl Futur
                 continue;
             }
         };
-        let (app, closed, head) = (app.clone(), closed.clone(), limits.body_timeout);
-        let stream = Patient::new(stream, limits.write_timeout);
+        let (app, closed, head) = (app.clone(), closed.clone(), limits.head);
+        let stream = Patient::new(stream, limits.write);
         connections.spawn(async move {
             connection(stream, app, head, closed).await;
             drop(permit);
