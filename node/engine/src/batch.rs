@@ -114,6 +114,13 @@ pub enum ForwardError {
     /// A product of matrices that do not fit: a bug of the engine.
     #[error("a product failed: {0}")]
     Product(#[from] shard_kernels::MatmulError),
+    /// The device failed, or has no room for what comes between the layers.
+    #[cfg(feature = "candle")]
+    #[error("the device failed: {reason}")]
+    Device {
+        /// The device's words.
+        reason: String,
+    },
 }
 
 /// Some rows of one entry, as they lie in a pass.

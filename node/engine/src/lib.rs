@@ -12,6 +12,7 @@ pub mod bench;
 mod block;
 pub mod chat;
 pub mod config;
+mod device;
 pub mod gguf;
 pub mod layout;
 mod memory;
@@ -24,6 +25,9 @@ pub mod tokenizer;
 mod weights;
 
 pub use batch::{ForwardError, Input, Output, Rows};
+#[cfg(feature = "candle")]
+pub use device::DeviceModel;
+pub use device::{Device, DeviceError};
 pub use session::{Session, SessionError};
 pub use shard::{LoadOptions, Memory, ShardModel};
 pub use shard_kernels::kv::KvDtype;

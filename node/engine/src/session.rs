@@ -34,13 +34,24 @@ pub enum SessionError {
         /// The session's next position.
         at: usize,
     },
+    /// The device has no room, or failed.
+    #[cfg(feature = "candle")]
+    #[error("the device refused a session of {asked} positions: {reason}")]
+    Device {
+        /// Positions asked for.
+        asked: usize,
+        /// The device's words.
+        reason: String,
+    },
 }
 
-/// Keys and values of one sequence on one shard, made by [`crate::ShardModel::session`].
+/// Keys and values of one sequence on one shard, made by [`crate::ShardModel::session`] (or a `DeviceModel`'s).
 #[derive(Debug)]
 pub struct Session {
-    /// Of every layer of the shard, in order.
+    /// Of every layer of the shard, in order; none where they are on a device.
     caches: Vec<KvCache>,
+    #[cfg(feature = "candle")]
+    device: Vec<crate::device::Cache>,
     layers: Range<usize>,
     shape: KvShape,
     position: usize,
@@ -57,7 +68,15 @@ impl Session {
         let caches = layers.clone().map(|_| KvCache::new(shape, dtype, positions)).collect::<Option<_>>();
         let bytes = layers.len().saturating_mul(shape.bytes(dtype, positions));
         let caches = caches.ok_or(SessionError::Memory { asked: positions, bytes })?;
-        Ok(Self { caches, layers, shape, position: 0, admitted: positions })
+        Ok(Self {
+            caches,
+            #[cfg(feature = "candle")]
+            device: Vec::new(),
+            layers,
+            shape,
+            position: 0,
+            admitted: positions,
+        })
     }
 
     /// The next position to be computed: how many are held.
@@ -84,18 +103,44 @@ impl Session {
         self.position = 0;
     }
 
-    /// Layers of the model that it belongs to.
-    pub(crate) fn layers(&self) -> Range<usize> {
-        self.layers.clone()
-    }
-
-    pub(crate) fn shape(&self) -> KvShape {
-        self.shape
+    /// It was made by a [`crate::ShardModel`] of these layers.
+    pub(crate) fn is_of(&self, layers: Range<usize>, shape: KvShape) -> bool {
+        self.layers == layers && self.shape == shape && self.caches.len() == layers.len()
     }
 
     /// Keys and values of one layer, counted from the shard's first.
     pub(crate) fn cache(&mut self, layer: usize) -> &mut KvCache {
         &mut self.caches[layer]
+    }
+
+    #[cfg(feature = "candle")]
+    pub(crate) fn on_device(
+        layers: Range<usize>,
+        shape: KvShape,
+        device: Vec<crate::device::Cache>,
+        positions: usize,
+    ) -> Self {
+        Self { caches: Vec::new(), device, layers, shape, position: 0, admitted: positions }
+    }
+
+    /// It was made by a [`crate::DeviceModel`] of these layers on this device.
+    #[cfg(feature = "candle")]
+    pub(crate) fn is_of_device(
+        &self,
+        layers: Range<usize>,
+        shape: KvShape,
+        device: &candle_core::Device,
+    ) -> bool {
+        self.layers == layers
+            && self.shape == shape
+            && self.device.len() == layers.len()
+            && self.device.iter().all(|cache| cache.device().same_device(device))
+    }
+
+    /// Keys and values of one layer on the device, counted from the shard's first.
+    #[cfg(feature = "candle")]
+    pub(crate) fn device_cache(&self, layer: usize) -> &crate::device::Cache {
+        &self.device[layer]
     }
 
     pub(crate) fn advance(&mut self, rows: usize) {

@@ -46,6 +46,24 @@ impl Default for LoadOptions {
     }
 }
 
+impl LoadOptions {
+    /// Longest session of a model.
+    pub(crate) fn context_of(&self, config: &ModelConfig) -> usize {
+        let model = config.context_length as usize;
+        self.context_length.map_or(model, |limit| limit.min(model))
+    }
+
+    /// Refuses sessions of no positions, and of more than the context.
+    pub(crate) fn admit(&self, config: &ModelConfig, positions: usize) -> Result<(), SessionError> {
+        let context = self.context_of(config);
+        match positions {
+            0 => Err(SessionError::Empty),
+            asked if asked > context => Err(SessionError::BeyondContext { asked, context }),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Where a shard's weights are, in bytes. Resident are `packed` and what was read of `mapped`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -100,13 +118,7 @@ impl ShardModel {
     ) -> Result<Self, LoadError> {
         let file = ModelFile::open(path)?;
         let mut config = file.config()?;
-        let held = config.layers.start as usize..config.layers.end as usize;
-        if layers.is_empty() || layers.start < held.start || layers.end > held.end {
-            let (start, end, held_start, held_end) = (layers.start, layers.end, held.start, held.end);
-            return Err(LoadError::Layers { start, end, held_start, held_end });
-        }
-        config.layers = layers.start as u32..layers.end as u32;
-        config.tied_head &= config.has_last_layer();
+        take_layers(&mut config, layers)?;
         Self::from_file(&file, config, options, progress)
     }
 
@@ -191,8 +203,7 @@ impl ShardModel {
 
     /// Longest session.
     pub fn context_length(&self) -> usize {
-        let model = self.config.context_length as usize;
-        self.options.context_length.map_or(model, |limit| limit.min(model))
+        self.options.context_of(&self.config)
     }
 
     /// Bytes of keys and values that one position takes on this shard.
@@ -223,13 +234,7 @@ impl ShardModel {
 
     /// A session of up to `positions` positions. Their memory is reserved now and taken as they are computed.
     pub fn session(&self, positions: usize) -> Result<Session, SessionError> {
-        let context = self.context_length();
-        if positions == 0 {
-            return Err(SessionError::Empty);
-        }
-        if positions > context {
-            return Err(SessionError::BeyondContext { asked: positions, context });
-        }
+        self.options.admit(&self.config, positions)?;
         Session::new(self.layers(), self.dims.kv, self.options.kv_dtype, positions)
     }
 
@@ -237,7 +242,7 @@ impl ShardModel {
     ///
     /// The bits of an entry's output do not depend on the other entries, nor on how its rows are spread over forwards.
     pub fn forward(&mut self, batch: &mut [Rows<'_>]) -> Result<Vec<Output>, ForwardError> {
-        let ours = |session: &Session| session.layers() == self.layers() && session.shape() == self.dims.kv;
+        let ours = |session: &Session| session.is_of(self.layers(), self.dims.kv);
         let passes = batch::plan(&self.config, &ours, batch)?;
         let empty = if self.is_last() { Output::Nothing } else { Output::Hidden(Vec::new()) };
         let mut outputs = vec![empty; batch.len()];
@@ -326,7 +331,19 @@ fn gives_logits(span: &Span, batch: &[Rows<'_>]) -> bool {
     span.last && batch[span.entry].logits
 }
 
-fn rope(file: &ModelFile, config: &ModelConfig) -> Result<Frequencies, LoadError> {
+/// Leaves of the file's layers those that were asked for.
+pub(crate) fn take_layers(config: &mut ModelConfig, layers: Range<usize>) -> Result<(), LoadError> {
+    let held = config.layers.start as usize..config.layers.end as usize;
+    if layers.is_empty() || layers.start < held.start || layers.end > held.end {
+        let (start, end, held_start, held_end) = (layers.start, layers.end, held.start, held.end);
+        return Err(LoadError::Layers { start, end, held_start, held_end });
+    }
+    config.layers = layers.start as u32..layers.end as u32;
+    config.tied_head &= config.has_last_layer();
+    Ok(())
+}
+
+pub(crate) fn rope(file: &ModelFile, config: &ModelConfig) -> Result<Frequencies, LoadError> {
     let divisors = file.vector(config::ROPE_FREQS)?;
     let unusable = |(_, value): &(usize, f32)| !(value.is_finite() && *value > 0.0);
     if let Some((index, value)) = divisors.iter().copied().enumerate().find(unusable) {

@@ -92,6 +92,24 @@ pub enum LoadError {
         /// The value.
         value: f32,
     },
+    /// The device cannot be used.
+    #[cfg(feature = "candle")]
+    #[error("cannot open the device {device}: {source}")]
+    Device {
+        /// The one asked for.
+        device: crate::Device,
+        /// Why.
+        source: candle_core::Error,
+    },
+    /// The device has no room, or failed.
+    #[cfg(feature = "candle")]
+    #[error("cannot copy tensor {name:?} to the device: {source}")]
+    Upload {
+        /// The tensor.
+        name: String,
+        /// Why.
+        source: candle_core::Error,
+    },
 }
 
 /// One part of a model: its header and its bytes.
@@ -216,6 +234,13 @@ impl Weight {
     /// ggml's name of its type.
     pub(crate) fn ty(&self) -> GgmlType {
         self.ty
+    }
+
+    /// Its bytes in the file; `None` where it is packed.
+    #[cfg(feature = "candle")]
+    pub(crate) fn mapped(&self) -> Option<&[u8]> {
+        let (map, (offset, len)) = self.source.as_ref()?;
+        map.get(*offset..offset + len)
     }
 
     pub(crate) fn is_packed(&self) -> bool {
