@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use libp2p::Multiaddr;
+use shard_engine::Device;
 use thiserror::Error;
 
 pub use bootstrap::{Bootstrap, BootstrapError};
@@ -179,6 +180,8 @@ pub struct Expected {
 pub struct EngineConfig {
     /// `None`: the cores that this process may use.
     pub threads: Option<usize>,
+    /// What computes the layers.
+    pub device: Device,
     /// How weights lie in memory.
     pub weights: Weights,
     /// Type of the KV cache.

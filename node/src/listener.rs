@@ -186,7 +186,7 @@ async fn load_all(
             console.say(&report::tensor_load_begun(shard, file.size));
         }
         let one = serving::load(Arc::clone(library), shard, config.engine, |_, _| {}).await?;
-        for warning in one.model.warnings() {
+        for warning in &one.warnings {
             tracing::warn!(shard, "{warning}");
         }
         console.say(&report::tensor_load_done(shard));
@@ -239,7 +239,7 @@ async fn node(
     let stages = Stages::spawn(me, limits, activations, lanes.clone(), stage_inbox, network.events())
         .map_err(ListenerError::Thread)?;
     for Loaded { info, served, model, .. } in loaded {
-        stages.serve(info.shard_id, served, Box::new(model)).await;
+        stages.serve(info.shard_id, served, model).await;
     }
     let watch = WatchConfig { cluster: config.net.cluster.clone(), forget_after: 3 * config.refresh };
     let view = crate::watch::spawn(network.clone(), watch);

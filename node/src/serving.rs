@@ -1,8 +1,10 @@
 //! A shard from its file to the engine: verified, loaded, described for the announcement.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use shard_engine::{KvDtype, LoadError, LoadOptions, ShardModel, Weights};
+use shard_engine::config::ModelConfig;
+use shard_engine::{Device, KvDtype, LoadError, LoadOptions, ShardModel, Weights};
 use shard_wire::announce::{Capabilities, ReplicaState, ShardInfo};
 use shard_wire::frame::Dtype;
 use shard_wire::layers::LayerRange;
@@ -11,6 +13,7 @@ use thiserror::Error;
 use crate::config::{self, ActivationDtype, EngineConfig};
 use crate::library::{Library, LibraryError, Verified};
 use crate::ring::stage::table::Served;
+use crate::ring::stage::worker::Model;
 
 /// Why a shard cannot be served.
 #[derive(Debug, Error)]
@@ -36,7 +39,9 @@ pub struct Loaded {
     /// Its file.
     pub file: Verified,
     /// Its weights.
-    pub model: ShardModel,
+    pub model: Box<dyn Model>,
+    /// What the user should know about them.
+    pub warnings: Vec<String>,
     /// How it stands in a route.
     pub served: Served,
     /// How it is announced.
@@ -67,15 +72,16 @@ fn load_now(
     // Two passes over the bytes of one bar.
     let file = library.verify_shard(shard, &mut |done, total| progress(done, 2 * total))?;
     let options = options(engine);
-    let model = ShardModel::load(&file.path, &options, &mut |done, total| progress(total + done, 2 * total))
-        .map_err(|source| LoadShardError::Engine { path: file.path.clone(), source })?;
-    let layers = model.layers();
-    let layers = LayerRange { start: layers.start as u32, end: layers.end as u32 };
+    let loading = &mut |done, total| progress(total + done, 2 * total);
+    let Weighed { model, warnings, config, context_length } =
+        weigh(&file.path, engine.device, &options, loading)
+            .map_err(|source| LoadShardError::Engine { path: file.path.clone(), source })?;
+    let layers = LayerRange { start: config.layers.start, end: config.layers.end };
     let served = Served {
         plan: library.plan.clone(),
-        width: model.config().embedding_length,
-        first: model.is_first(),
-        last: model.is_last(),
+        width: config.embedding_length,
+        first: config.has_first_layer(),
+        last: config.has_last_layer(),
     };
     let info = ShardInfo {
         state: ReplicaState::Ready,
@@ -90,12 +96,42 @@ fn load_now(
             shard_loaded: true,
             memory_mb: memory_mb(),
             cpu_cores: options.threads as u32,
-            gpu_available: false,
+            gpu_available: engine.device != Device::Cpu,
             max_sessions: engine.max_sessions as u32,
-            context_length: model.context_length() as u32,
+            context_length: context_length as u32,
         },
     };
-    Ok(Loaded { file, model, served, info })
+    Ok(Loaded { file, model, warnings, served, info })
+}
+
+/// Weights in place, and what they turned out to be.
+struct Weighed {
+    model: Box<dyn Model>,
+    warnings: Vec<String>,
+    config: ModelConfig,
+    context_length: usize,
+}
+
+/// Our kernels on the processor, candle on any other device.
+fn weigh(
+    path: &Path,
+    device: Device,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Weighed, LoadError> {
+    match device {
+        Device::Cpu => {
+            let model = ShardModel::load(path, options, progress)?;
+            let (config, context_length) = (model.config().clone(), model.context_length());
+            Ok(Weighed { warnings: model.warnings(), config, context_length, model: Box::new(model) })
+        }
+        #[cfg(feature = "candle")]
+        Device::Cuda(_) | Device::Metal => {
+            let model = shard_engine::DeviceModel::load(path, None, device, options, progress)?;
+            let (config, context_length) = (model.config().clone(), model.context_length());
+            Ok(Weighed { warnings: Vec::new(), config, context_length, model: Box::new(model) })
+        }
+    }
 }
 
 fn options(engine: EngineConfig) -> LoadOptions {

@@ -174,7 +174,7 @@ struct File(PathBuf);
 impl File {
     fn new(name: &str, config: &ModelConfig, mix: Mix) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("device-{name}.gguf"));
-        random::write(&path, config, mix, 42).unwrap();
+        random::write(&path, config, mix, 42, &mut |_, _| {}).unwrap();
         Self(path)
     }
 
@@ -198,13 +198,10 @@ const TOKENS: [u32; 30] = [
     3,
 ];
 
+type Forward<'a> = &'a mut dyn FnMut(&mut [Rows<'_>]) -> Result<Vec<Output>, ForwardError>;
+
 /// Logits after the last of `tokens`, which `forward` is given in pieces cut at `cuts`.
-fn logits(
-    session: &mut Session,
-    tokens: &[u32],
-    cuts: &[usize],
-    forward: &mut dyn FnMut(&mut [Rows<'_>]) -> Result<Vec<Output>, ForwardError>,
-) -> Vec<f32> {
+fn logits(session: &mut Session, tokens: &[u32], cuts: &[usize], forward: Forward<'_>) -> Vec<f32> {
     let mut last = Vec::new();
     for end in cuts.iter().copied().chain([tokens.len()]) {
         let position = session.position();

@@ -53,6 +53,15 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
         ("shard_listener", &["--shard-id", "0", "--refresh-interval", "5 min"], "30s, 5m or 1h"),
         ("shard_listener", &["--shard-id", "0", "--max-sessions", "0"], "0 is not in 1..=1024"),
         ("shard_listener", &["--shard-id", "0", "--kv-dtype", "q8"], "[possible values: f32, f16]"),
+        (
+            "shard_listener",
+            &["--shard-id", "0", "--device", "gpu"],
+            "expected cpu, cuda, cuda:N (N counts from 0) or metal",
+        ),
+        #[cfg(not(feature = "cuda"))]
+        ("shard_listener", &["--shard-id", "0", "--device", "cuda:1"], "--features cuda"),
+        #[cfg(not(feature = "metal"))]
+        ("shardctl", &["up", "--device", "metal"], "--features metal"),
         ("web_server", &["--transport", "udp"], "[possible values: dual, tcp, quic]"),
         ("shardctl", &["up", "--shards", "0"], "0 is not in 1..=256"),
         ("shardctl", &["up", "--prompt", "a", "--chat", "b"], "cannot be used with"),

@@ -118,6 +118,8 @@ settings! {
     REFRESH_INTERVAL = "refresh-interval", "LLAMA_REFRESH_INTERVAL", "300", [ShardListener];
     /// Threads of the engine.
     THREADS = "threads", "LLAMA_THREADS", "", [ShardListener];
+    /// What computes the layers.
+    DEVICE = "device", "LLAMA_DEVICE", "cpu", [ShardListener, Up];
     /// How weights lie in memory.
     WEIGHTS = "weights", "LLAMA_WEIGHTS", "auto", [ShardListener, Up];
     /// Type of the KV cache.

@@ -217,7 +217,7 @@ fn write_hidden(spans: &[Span], x: &Tensor, outputs: &mut [Output]) -> Computed<
 /// Names of the matrices that are multiplied by.
 fn matrices(config: &ModelConfig) -> impl Iterator<Item = String> {
     let of_layer = |tensor: &Expected| matches!(tensor.role, Role::Matrix) && tensor.name.starts_with("blk.");
-    let layers = config::expected_tensors(config).into_iter().filter(of_layer).map(|tensor| tensor.name);
+    let layers = config::expected_tensors(config).filter(of_layer).map(|tensor| tensor.name);
     layers.chain(config.head_tensor().map(str::to_owned))
 }
 

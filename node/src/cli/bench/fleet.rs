@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use shard_engine::bench::{self, BenchOptions};
-use shard_engine::{KvDtype, LoadOptions, Weights};
+use shard_engine::{Device, KvDtype, LoadOptions, Weights};
 use shard_wire::contract as c;
 use shard_wire::layers::MAX_SHARDS;
 
@@ -220,6 +220,7 @@ async fn alone(args: &FleetArgs, model: &Measured, shutdown: &mut Shutdown) -> R
 fn engine(args: &FleetArgs) -> EngineConfig {
     EngineConfig {
         threads: Some(args.threads_per_stage),
+        device: Device::Cpu,
         weights: crate::config::Weights::Auto,
         kv: crate::config::KvDtype::F16,
         activations: ActivationDtype::F32,

@@ -132,6 +132,7 @@ impl Fleet {
         if let Some(threads) = engine.threads {
             flag(&mut node, c::THREADS, threads);
         }
+        flag(&mut node, c::DEVICE, engine.device);
         flag(&mut node, c::WEIGHTS, word(&engine.weights));
         flag(&mut node, c::KV_DTYPE, word(&engine.kv));
         flag(&mut node, c::ACTIVATION_DTYPE, word(&engine.activations));

@@ -1,6 +1,7 @@
 //! Arguments of the engine; `shardctl up` hands them on to its shards.
 
 use clap::Args;
+use shard_engine::Device;
 use shard_wire::contract as c;
 
 use crate::config::{ActivationDtype, EngineConfig, KvDtype, MAX_CONTEXT, Weights};
@@ -9,6 +10,9 @@ use crate::config::{ActivationDtype, EngineConfig, KvDtype, MAX_CONTEXT, Weights
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineArgs {
+    /// What computes the layers: cpu, cuda, cuda:N or metal; a GPU needs a build with that feature
+    #[arg(long = c::DEVICE.flag, env = c::DEVICE.env, default_value = c::DEVICE.default, value_name = "DEVICE")]
+    device: Device,
     /// How weights lie in memory
     #[arg(long = c::WEIGHTS.flag, env = c::WEIGHTS.env, default_value = c::WEIGHTS.default)]
     weights: Weights,
@@ -30,6 +34,7 @@ impl EngineArgs {
     pub(super) fn resolve(self, threads: Option<u16>) -> EngineConfig {
         EngineConfig {
             threads: threads.map(usize::from),
+            device: self.device,
             weights: self.weights,
             kv: self.kv_dtype,
             activations: self.activation_dtype,

@@ -44,6 +44,17 @@ impl Model for ShardModel {
     }
 }
 
+#[cfg(feature = "candle")]
+impl Model for shard_engine::DeviceModel {
+    fn session(&self, positions: usize) -> Result<Session, SessionError> {
+        Self::session(self, positions)
+    }
+
+    fn forward(&mut self, batch: &mut [Rows<'_>]) -> Result<Vec<shard_engine::Output>, ForwardError> {
+        Self::forward(self, batch)
+    }
+}
+
 /// The door to the engine thread. Dropping the last one ends it.
 #[derive(Clone)]
 pub struct Engine {
