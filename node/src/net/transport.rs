@@ -32,8 +32,8 @@ const HEAD_START: Duration = Duration::from_millis(300);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A QUIC peer that says nothing for so long is gone.
 const QUIC_IDLE: Duration = Duration::from_secs(3);
-/// The idle time counts from the first packet that nobody answers, so a loss shows after the sum of both: 3.5 s.
-const QUIC_KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// The idle time counts from the first packet that nobody answers, so a loss shows after the sum of both: 4 s at the latest.
+const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 type Connection = (PeerId, StreamMuxerBox);
 

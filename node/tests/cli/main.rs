@@ -5,6 +5,7 @@
 mod arguments;
 mod bench;
 mod fleet;
+mod gateway_killed;
 mod programs;
 mod settings;
 

@@ -20,7 +20,7 @@ use super::job::{Done, Input, Job, Key, Output};
 use super::slot::Slot;
 
 /// A session outlives the connection to its gateway by this. A slot is to be free 5 s after a gateway was killed, and
-/// QUIC notices after 3 to 4 s.
+/// QUIC notices after 3 to 4 s. The gateway takes the session elsewhere as soon as it sees the loss, so nothing is lost by it.
 pub const LEASE: Duration = Duration::from_millis(500);
 /// Sessions that were freed and must not be opened again by a late frame.
 const TOMBSTONES: usize = 4096;
