@@ -73,9 +73,13 @@ fn load_now(
     let file = library.verify_shard(shard, &mut |done, total| progress(done, 2 * total))?;
     let options = options(engine);
     let loading = &mut |done, total| progress(total + done, 2 * total);
-    let Weighed { model, warnings, config, context_length } =
+    let Weighed { model, mut warnings, config, context_length } =
         weigh(&file.path, engine.device, &options, loading)
             .map_err(|source| LoadShardError::Engine { path: file.path.clone(), source })?;
+    if let Some(asked) = engine.context.filter(|asked| *asked as usize > context_length) {
+        warnings
+            .push(format!("--context-length {asked} is more than the model's {context_length}, which holds"));
+    }
     let layers = LayerRange { start: config.layers.start, end: config.layers.end };
     let served = Served {
         plan: library.plan.clone(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p::{Multiaddr, PeerId};
 use shard_wire::announce::{ReplicaState, ShardInfo};
-use shard_wire::layers::LayerRange;
+use shard_wire::layers::{LayerRange, gaps};
 
 /// One shard on one node.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,7 +148,7 @@ impl PlanView {
             .collect();
         let served = shards.iter().filter(|shard| !shard.serving.is_empty()).filter_map(|shard| shard.layers);
         Self {
-            missing: gaps(served.collect(), plan.total_layers),
+            missing: gaps(served, plan.total_layers),
             name: plan.name,
             model_name: plan.model_name,
             model_sha256: plan.model_sha256,
@@ -192,21 +192,4 @@ impl ShardView {
         };
         format!("{layers}{why}")
     }
-}
-
-/// What of `0..total` the ranges leave out.
-fn gaps(mut ranges: Vec<LayerRange>, total: u32) -> Vec<LayerRange> {
-    ranges.sort();
-    let mut missing = Vec::new();
-    let mut covered = 0;
-    for range in ranges {
-        if range.start > covered {
-            missing.push(LayerRange { start: covered, end: range.start });
-        }
-        covered = covered.max(range.end);
-    }
-    if covered < total {
-        missing.push(LayerRange { start: covered, end: total });
-    }
-    missing
 }

@@ -16,7 +16,7 @@ use shard_wire::session::Sampling;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::facts::{LearnError, Learned, learn};
 use crate::clock::now_ms;
@@ -193,6 +193,9 @@ impl Task {
         let last = Arc::clone(&self.status.borrow());
         self.revision += u64::from(lasting(&status) != lasting(&last));
         let status = PipelineStatus { revision: format!("{:x}-{}", self.process, self.revision), ..status };
+        if (last.pipeline_complete, &last.reason) != (status.pipeline_complete, &status.reason) {
+            info!(complete = status.pipeline_complete, reason = status.reason, "the pipeline changed");
+        }
         if *last != status {
             self.status.send_replace(Arc::new(status));
         }

@@ -103,6 +103,24 @@ pub fn ranges(starts: &[u32], layers: u32) -> Result<Vec<LayerRange>, LayersErro
     Ok(starts.iter().zip(ends).map(|(&start, end)| LayerRange { start, end }).collect())
 }
 
+/// What of `0..layers` the ranges, in any order, leave out.
+pub fn gaps(ranges: impl IntoIterator<Item = LayerRange>, layers: u32) -> Vec<LayerRange> {
+    let mut ranges: Vec<LayerRange> = ranges.into_iter().collect();
+    ranges.sort();
+    let mut missing = Vec::new();
+    let mut covered = 0;
+    for range in ranges {
+        if range.start > covered {
+            missing.push(LayerRange { start: covered, end: range.start });
+        }
+        covered = covered.max(range.end);
+    }
+    if covered < layers {
+        missing.push(LayerRange { start: covered, end: layers });
+    }
+    missing
+}
+
 fn check_counts(layers: u32, shards: usize) -> Result<(), LayersError> {
     if layers == 0 || layers > MAX_LAYERS {
         return Err(LayersError::LayerCount { layers });
@@ -118,6 +136,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn gaps_are_what_is_not_covered() {
+        let range = |(start, end)| LayerRange { start, end };
+        type Ranges = &'static [(u32, u32)];
+        let cases: [(Ranges, Ranges); 4] = [
+            (&[], &[(0, 8)]),
+            (&[(4, 8), (0, 4)], &[]),
+            (&[(2, 4), (6, 7)], &[(0, 2), (4, 6), (7, 8)]),
+            (&[(0, 5), (1, 2)], &[(5, 8)]),
+        ];
+        for (held, missing) in cases {
+            let held = held.iter().copied().map(range);
+            assert_eq!(gaps(held, 8), missing.iter().copied().map(range).collect::<Vec<_>>());
+        }
+    }
 
     #[test]
     fn even_starts_put_the_larger_shards_first() {

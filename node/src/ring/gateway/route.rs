@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use libp2p::PeerId;
-use shard_wire::layers::LayerRange;
+use shard_wire::layers::{LayerRange, gaps};
 
 /// One loaded replica of a shard that takes sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,22 +100,6 @@ pub fn pick(fleet: &Fleet, load: &HashMap<PeerId, usize>, plan: Option<&str>) ->
     let best = starts.into_values().filter_map(|replicas| replicas.into_iter().min_by_key(cost));
     let stages = best.map(|replica| Stage { peer: replica.peer, shard: replica.shard }).collect();
     Ok(Route { plan: plan.to_owned(), stages })
-}
-
-/// What of `0..total` the ranges, in order of their starts, leave out.
-fn gaps(ranges: impl Iterator<Item = LayerRange>, total: u32) -> Vec<LayerRange> {
-    let mut missing = Vec::new();
-    let mut covered = 0;
-    for range in ranges {
-        if range.start > covered {
-            missing.push(LayerRange { start: covered, end: range.start });
-        }
-        covered = covered.max(range.end);
-    }
-    if covered < total {
-        missing.push(LayerRange { start: covered, end: total });
-    }
-    missing
 }
 
 #[cfg(test)]
