@@ -5,6 +5,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::job::{Job, Key, Reserve, Run};
 use super::worker::Model;
@@ -86,8 +87,15 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Waits for work. `shard_of` says which runs may share a forward.
-    pub(super) fn take(&self, shard_of: impl Fn(&Key) -> Option<u32>) -> Work {
+    /// Waits for work. `shard_of` says which runs may share a forward; while fewer than `decoding` steps are there, it
+    /// waits `patience` for one more: sessions that once share a forward come back together.
+    pub(super) fn take(
+        &self,
+        shard_of: impl Fn(&Key) -> Option<u32>,
+        decoding: usize,
+        patience: Duration,
+    ) -> Work {
+        let until = Instant::now() + patience;
         let mut state = self.lock();
         loop {
             if state.stopped {
@@ -102,6 +110,13 @@ impl Queue {
                 return Work::Forward(vec![chunk]);
             }
             if !state.steps.is_empty() {
+                let left = until.saturating_duration_since(Instant::now());
+                if state.steps.len() < decoding.min(BATCH) && !left.is_zero() {
+                    let (woken, _) =
+                        self.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+                    state = woken;
+                    continue;
+                }
                 state.steps_in_a_row += 1;
                 return Work::Forward(batch(&mut state.steps, shard_of));
             }

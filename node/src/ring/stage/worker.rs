@@ -19,6 +19,10 @@ use shard_wire::session::Sampling;
 use super::job::{Done, Input, Job, Key, Output, Reserve, Run, Sampler};
 use super::queue::{Queue, Work};
 
+/// A forward over steps waits for the steps of further sessions: this share of the last forward, and at most so long.
+const PATIENCE_SHARE: u32 = 64;
+const PATIENCE: Duration = Duration::from_millis(1);
+
 /// One shard's weights, as the thread uses them.
 pub trait Model: Send {
     /// Reserves the cache of a session.
@@ -103,6 +107,7 @@ impl Engine {
             queue: Arc::clone(&queue),
             pulse: Arc::clone(&pulse),
             activations,
+            patience: Duration::ZERO,
             models: HashMap::new(),
             sessions: HashMap::new(),
             done: Box::new(done),
@@ -143,6 +148,8 @@ impl Engine {
 struct Cache {
     epoch: u32,
     shard: u32,
+    /// Its last rows were a step: the next ones are soon another.
+    decoding: bool,
     session: Session,
     sampler: Option<(SamplingParams, Vec<u32>)>,
 }
@@ -151,6 +158,7 @@ struct Worker {
     queue: Arc<Queue>,
     pulse: Arc<Pulse>,
     activations: Dtype,
+    patience: Duration,
     models: HashMap<u32, Box<dyn Model>>,
     sessions: HashMap<Key, Result<Cache, (u32, String)>>,
     done: Box<dyn Fn(Done) + Send>,
@@ -160,7 +168,8 @@ impl Worker {
     fn run(mut self) {
         loop {
             let shard_of = |key: &Key| self.sessions.get(key)?.as_ref().ok().map(|cache| cache.shard);
-            match self.queue.take(shard_of) {
+            let decoding = self.sessions.values().flatten().filter(|cache| cache.decoding).count();
+            match self.queue.take(shard_of, decoding, self.patience) {
                 Work::Serve(shard, model) => {
                     self.sessions.retain(|_, cache| cache.as_ref().is_ok_and(|cache| cache.shard != shard));
                     self.models.insert(shard, model);
@@ -186,7 +195,7 @@ impl Worker {
             // Another gateway may have checked less; an id beyond the vocabulary has no effect.
             params.validate(usize::MAX).map_err(|error| error.to_string())?;
         }
-        Ok(Cache { epoch, shard, session, sampler })
+        Ok(Cache { epoch, shard, decoding: false, session, sampler })
     }
 
     /// One forward over runs of one shard; sessions that were freed meanwhile are passed over.
@@ -210,8 +219,10 @@ impl Worker {
         self.pulse.begun.store(u64::try_from(micros).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
         let outputs = compute(model.as_mut(), &mut entries);
         self.pulse.begun.store(0, Ordering::Relaxed);
+        self.patience = (begun.elapsed() / PATIENCE_SHARE).min(PATIENCE);
         self.pulse.forwards.fetch_add(1, Ordering::Relaxed);
         for ((run, mut cache), output) in entries.into_iter().zip(outputs) {
+            cache.decoding = run.input.count() == 1;
             let output = match output {
                 Ok(output) => self.convert(&run, &mut cache, output),
                 Err(message) => Output::Failed(message),
