@@ -12,9 +12,7 @@ use shard_wire::manifest::{self, Manifest, ManifestError};
 use thiserror::Error;
 
 use crate::net::hex;
-
-/// Bytes that are hashed at a time.
-const READ: usize = 1 << 20;
+use crate::store::hash;
 
 /// Why a node cannot use its files.
 #[derive(Debug, Error)]
@@ -120,7 +118,7 @@ pub fn plan_name(manifest: &Manifest, manifest_sha256: &str) -> String {
 /// Hex SHA-256 of a manifest's bytes.
 pub fn manifest_sha256(manifest: &Manifest) -> String {
     // One that was read or made here has bytes.
-    hex::encode(&Sha256::digest(manifest.to_bytes().unwrap_or_default()))
+    hash::sha256(&manifest.to_bytes().unwrap_or_default())
 }
 
 /// A manifest that was received for a plan.
@@ -129,7 +127,7 @@ pub fn manifest_sha256(manifest: &Manifest) -> String {
 /// Where it is no manifest; `Ok(None)` where it is another plan's.
 pub fn manifest_of_plan(bytes: &[u8], plan: &str) -> Result<Option<Manifest>, ManifestError> {
     let manifest = Manifest::from_bytes(bytes)?;
-    let sha256 = hex::encode(&Sha256::digest(bytes));
+    let sha256 = hash::sha256(bytes);
     Ok((plan_name(&manifest, &sha256) == plan).then_some(manifest))
 }
 
@@ -146,7 +144,7 @@ impl Library {
         file.take(manifest::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(no_manifest)?;
         let manifest =
             Manifest::from_bytes(&bytes).map_err(|source| LibraryError::Manifest { path, source })?;
-        let sha256 = hex::encode(&Sha256::digest(&bytes));
+        let sha256 = hash::sha256(&bytes);
         let plan = plan_name(&manifest, &sha256);
         Ok(Self { dir: dir.to_owned(), manifest, bytes, sha256, plan })
     }
@@ -241,17 +239,11 @@ pub fn model_name(gguf: &Gguf) -> String {
 }
 
 fn hash_file(path: &Path, size: u64, progress: &mut dyn FnMut(u64, u64)) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; READ];
+    let mut hasher = Sha256::new();
     let mut done = 0;
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(hex::encode(&hash.finalize()));
-        }
-        hash.update(&buffer[..read]);
-        done += read as u64;
+    hash::update(&mut hasher, File::open(path)?, |more| {
+        done += more;
         progress(done, size.max(done));
-    }
+    })?;
+    Ok(hash::finish(hasher))
 }

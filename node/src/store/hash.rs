@@ -16,12 +16,16 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 /// What `hasher` has come to.
-pub(super) fn finish(hasher: Sha256) -> String {
+pub(crate) fn finish(hasher: Sha256) -> String {
     hex::encode(&hasher.finalize())
 }
 
 /// Feeds all of `input` to `hasher`; `on_bytes` hears how many more bytes were read.
-pub(super) fn update(hasher: &mut Sha256, mut input: impl Read, on_bytes: impl Fn(u64)) -> io::Result<u64> {
+pub(crate) fn update(
+    hasher: &mut Sha256,
+    mut input: impl Read,
+    mut on_bytes: impl FnMut(u64),
+) -> io::Result<u64> {
     let mut buffer = vec![0; BUFFER];
     let mut total = 0;
     loop {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{PeerId, Stream};
 use libp2p_stream::{Control, OpenStreamError};
-use sha2::{Digest, Sha256};
 use shard_wire::manifest::{self, Manifest, Piece};
 use shard_wire::torrent::{ANSWER_LEN, Kind, Request, Status, decode_answer};
 use thiserror::Error;
@@ -15,7 +14,7 @@ use tokio::time::timeout;
 use super::PROTOCOL;
 use super::serve::{file_key, plan_key};
 use crate::library::manifest_of_plan;
-use crate::net::hex;
+use crate::store::hash;
 
 /// A peer answers one request within this.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,7 +73,7 @@ pub async fn header(
     let mut stream = open(control, peer).await?;
     let request = Request { kind: Kind::Piece, length, offset: *offset, what };
     let data = ask(&mut stream, request, length as usize).await?;
-    let right = data.len() as u64 == *size && hex::encode(&Sha256::digest(&data)) == *sha256;
+    let right = data.len() as u64 == *size && hash::sha256(&data) == *sha256;
     right.then_some(data).ok_or(FetchError::Wrong("a piece"))
 }
 

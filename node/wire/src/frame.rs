@@ -121,7 +121,7 @@ byte_enum! {
         Where = 11,
         /// Stage → gateway: my next position.
         Here = 12,
-        /// Between neighbours and from the gateway: are you alive?
+        /// Between neighbours and from the gateway: are you alive? Part of the format; no program sends it yet.
         Heartbeat = 13,
         /// The answer to a heartbeat; `position` repeats its `step`.
         Alive = 14,
