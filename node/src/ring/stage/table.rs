@@ -9,7 +9,7 @@
 //! A session is fenced three ways: a kind of frame is taken only from the peer that OPEN names for it, only at the
 //! epoch of the slot, only at the position that comes next. Everything else is dropped and counted.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
@@ -30,8 +30,6 @@ const TOMBSTONES: usize = 4096;
 pub struct Limits {
     /// Sessions at once, over all shards.
     pub max_sessions: usize,
-    /// Positions of one session.
-    pub context: u32,
     /// Positions of a prefill chunk, at most; the same on every node.
     pub chunk: u32,
 }
@@ -43,6 +41,8 @@ pub struct Served {
     pub plan: String,
     /// Values of a hidden state.
     pub width: u32,
+    /// Positions of one session.
+    pub context: u32,
     /// It has the embedding.
     pub first: bool,
     /// It has the head.
@@ -64,6 +64,10 @@ pub enum Event {
     Back(PeerId),
     /// A shard was loaded, in place of another of the same id.
     Serve(u32, Served),
+    /// A shard is to be given up: it takes no new sessions.
+    Drain(u32),
+    /// A shard is given up: what sessions it still has end.
+    Withdraw(u32),
     /// Look at leases and deadlines.
     Tick,
 }
@@ -96,6 +100,7 @@ pub struct Table {
     pub(super) me: PeerId,
     pub(super) limits: Limits,
     pub(super) served: BTreeMap<u32, Served>,
+    pub(super) draining: BTreeSet<u32>,
     pub(super) slots: HashMap<Key, Slot>,
     closed: HashMap<Key, u32>,
     closed_order: VecDeque<Key>,
@@ -109,6 +114,7 @@ impl Table {
             me,
             limits,
             served: BTreeMap::new(),
+            draining: BTreeSet::new(),
             slots: HashMap::new(),
             closed: HashMap::new(),
             closed_order: VecDeque::new(),
@@ -119,6 +125,15 @@ impl Table {
     /// Slots that are taken: a session counts once per stage that it has here.
     pub fn active(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Slots that are taken, by shard; shards without any are left out.
+    pub fn active_by_shard(&self) -> BTreeMap<u32, usize> {
+        let mut counts = BTreeMap::new();
+        for slot in self.slots.values() {
+            *counts.entry(slot.shard()).or_default() += 1;
+        }
+        counts
     }
 
     /// Frames that were dropped.
@@ -139,7 +154,19 @@ impl Table {
             Event::Back(peer) => self.slots.values_mut().filter(|s| s.gateway == peer).for_each(|slot| {
                 slot.orphaned = None;
             }),
-            Event::Serve(shard, served) => self.serve(shard, served, now, &mut actions),
+            Event::Serve(shard, served) => {
+                self.draining.remove(&shard);
+                self.served.insert(shard, served);
+                self.end_all(shard, "was loaded anew", now, &mut actions);
+            }
+            Event::Drain(shard) => {
+                self.draining.insert(shard);
+            }
+            Event::Withdraw(shard) => {
+                self.draining.remove(&shard);
+                self.served.remove(&shard);
+                self.end_all(shard, "is no longer served here", now, &mut actions);
+            }
             Event::Tick => self.expire(now, &mut actions),
         }
         actions
@@ -293,14 +320,13 @@ impl Table {
         }
     }
 
-    /// A shard in place of another: sessions on the old one end, their gateways are told.
-    fn serve(&mut self, shard: u32, served: Served, now: Instant, actions: &mut Vec<Action>) {
-        self.served.insert(shard, served);
-        let old: Vec<Key> =
+    /// The sessions of a shard end here, and their gateways are told.
+    fn end_all(&mut self, shard: u32, why: &str, now: Instant, actions: &mut Vec<Action>) {
+        let theirs: Vec<Key> =
             self.slots.values().filter(|s| s.shard() == shard).map(|s| (s.session, s.stage)).collect();
-        for key in old {
+        for key in theirs {
             if let Some(slot) = self.slots.get(&key) {
-                actions.push(failure(slot, format!("shard {shard} was loaded anew"), now));
+                actions.push(failure(slot, format!("shard {shard} {why}"), now));
             }
             self.free(key, actions);
         }
