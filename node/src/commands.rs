@@ -90,7 +90,21 @@ impl Commands {
     /// Counts and times since the start.
     pub fn metrics(&self) -> Value {
         let status = self.stages.status();
-        json!({ "uptime_s": self.started.elapsed().as_secs(), "stages": status })
+        let ended = status.ended.successful + status.ended.failed;
+        let mean = |sum: u64, count: u64| if count == 0 { 0.0 } else { sum as f64 / count as f64 };
+        json!({
+            "uptime_s": self.started.elapsed().as_secs(),
+            "requests": {
+                "active": status.active,
+                "total": ended + status.active as u64,
+                "successful": status.ended.successful,
+                "failed": status.ended.failed,
+                // Without any, nothing has failed.
+                "success_rate": if ended == 0 { 1.0 } else { mean(status.ended.successful, ended) },
+            },
+            "latency": { "forward_ms": mean(status.busy_us, status.forwards) / 1e3 },
+            "stages": status,
+        })
     }
 
     /// Takes a shard on and waits a while for it.

@@ -6,6 +6,8 @@ mod arguments;
 mod bench;
 mod fleet;
 mod gateway_killed;
+mod nodes;
+mod process;
 mod programs;
 mod settings;
 

@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::job::{Done, Job, Output, Run};
-use super::table::{Action, Drops, Event, Limits, Served, Table};
+use super::table::{Action, Drops, Ended, Event, Limits, Served, Table};
 use super::worker::{Engine, Model};
 use crate::net::NetEvent;
 use crate::ring::lanes::{Inbound, Lanes};
@@ -30,8 +30,10 @@ pub struct StageStatus {
     pub max_sessions: usize,
     /// Slots that are taken on each shard that has any.
     pub active_by_shard: BTreeMap<u32, usize>,
-    /// Sessions that were admitted.
+    /// Sessions that were admitted; some of them a later stage has refused.
     pub total: u64,
+    /// Sessions that have ended.
+    pub ended: Ended,
     /// Forwards that ended.
     pub forwards: u64,
     /// Rows of these: prompt tokens and decoded tokens.
@@ -194,6 +196,7 @@ impl Driver {
             if changed {
                 (status.active, status.drops) = (active, drops);
                 status.active_by_shard = self.table.active_by_shard();
+                status.ended = self.table.ended();
             }
             changed
         });

@@ -94,6 +94,15 @@ pub struct Drops {
     pub position: u64,
 }
 
+/// Sessions that have ended here, each stage of one counted by itself. One that a later stage refused is neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Ended {
+    /// Its gateway closed it, and nothing failed here.
+    pub successful: u64,
+    /// A forward failed, the next stage could not be reached, or its gateway was lost.
+    pub failed: u64,
+}
+
 /// The sessions of one node.
 #[derive(Debug)]
 pub struct Table {
@@ -105,6 +114,7 @@ pub struct Table {
     closed: HashMap<Key, u32>,
     closed_order: VecDeque<Key>,
     drops: Drops,
+    ended: Ended,
 }
 
 impl Table {
@@ -119,6 +129,7 @@ impl Table {
             closed: HashMap::new(),
             closed_order: VecDeque::new(),
             drops: Drops::default(),
+            ended: Ended::default(),
         }
     }
 
@@ -139,6 +150,11 @@ impl Table {
     /// Frames that were dropped.
     pub fn drops(&self) -> Drops {
         self.drops
+    }
+
+    /// Sessions that have ended.
+    pub fn ended(&self) -> Ended {
+        self.ended
     }
 
     /// Takes one event; the actions are to be carried out in order.
@@ -260,6 +276,7 @@ impl Table {
             }
             Output::Cached => {}
             Output::Failed(message) => {
+                slot.failed = true;
                 actions.push(failure(slot, message, now));
             }
         }
@@ -284,13 +301,14 @@ impl Table {
             },
         };
         let key = (session, stage);
-        let Some(slot) = self.slots.get(&key).filter(|slot| slot.epoch == epoch) else { return };
+        let Some(slot) = self.slots.get_mut(&key).filter(|slot| slot.epoch == epoch) else { return };
         if kind == Kind::Open {
             let refusal = shard_wire::session::Refusal::Unreachable { peer: to.to_string() };
             let back = self.refusal_back(key, json(&refusal), now);
             self.free(key, actions);
             actions.extend(back);
         } else {
+            slot.failed = true;
             actions.push(failure(slot, format!("peer {to} cannot be reached"), now));
         }
     }
@@ -305,7 +323,12 @@ impl Table {
             match self.slots.get(&key) {
                 Some(slot) if slot.gateway != from => self.drops.sender += 1,
                 Some(slot) if slot.epoch > epoch => self.drops.epoch += 1,
-                _ => self.free(key, actions),
+                slot => {
+                    let failed = slot.is_some_and(|slot| slot.failed);
+                    self.ended.failed += u64::from(failed);
+                    self.ended.successful += u64::from(!failed);
+                    self.free(key, actions);
+                }
             }
         }
     }
@@ -328,6 +351,7 @@ impl Table {
             if let Some(slot) = self.slots.get(&key) {
                 actions.push(failure(slot, format!("shard {shard} {why}"), now));
             }
+            self.ended.failed += 1;
             self.free(key, actions);
         }
     }
@@ -336,6 +360,7 @@ impl Table {
         let orphaned = |slot: &Slot| slot.orphaned.is_some_and(|since| now >= since + LEASE);
         let expired = self.slots.values().filter(|slot| now >= slot.deadline || orphaned(slot));
         let keys: Vec<Key> = expired.map(|slot| (slot.session, slot.stage)).collect();
+        self.ended.failed += keys.len() as u64;
         keys.into_iter().for_each(|key| self.free(key, actions));
     }
 
