@@ -10,6 +10,7 @@ mod nodes;
 mod process;
 mod programs;
 mod settings;
+mod transports;
 
 use std::process::{Command, Output};
 

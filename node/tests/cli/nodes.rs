@@ -105,3 +105,34 @@ fn a_node_without_its_file_joins_all_the_same_and_is_not_ready() {
     assert_eq!(same(&empty), same(&files));
     other.process.says("Announced shard 0 to DHT");
 }
+
+#[test]
+fn bootstraps_come_and_go_and_the_node_finds_its_way_back() {
+    let files = split("bootstraps", "1");
+    let (first, second) = (Bootstrap::start("tcp", &[]), Bootstrap::start("tcp", &[]));
+    let address = first.address.clone();
+    let node = first.node("tcp", &files, &["--shard-id", "0", "--bootstrap", &second.address]);
+    node.process.says("Announced shard 0 to DHT");
+    // Whoever joins by the other one finds the shard as well.
+    let (_gateway, http) = second.gateway("tcp");
+    complete(&http);
+
+    drop((first, second));
+    node.process.says("No bootstrap node answered");
+    let back = Bootstrap::at(&address, "tcp", &[]);
+    let (_gateway, http) = back.gateway("tcp");
+    complete(&http);
+}
+
+#[test]
+fn a_bootstrap_is_found_by_name_and_over_ipv6() {
+    let files = split("names", "1");
+    for (listen, dial) in [("[::1]", "[::1]"), ("127.0.0.1", "localhost"), ("[::1]", "/dns6/localhost")] {
+        let port = super::process::free_port();
+        let mut bootstrap = Bootstrap::at(&format!("{listen}:{port}"), "dual", &[]);
+        bootstrap.address =
+            if dial.starts_with('/') { format!("{dial}/tcp/{port}") } else { format!("{dial}:{port}") };
+        let node = bootstrap.node("dual", &files, &["--shard-id", "0"]);
+        node.process.says("Announced shard 0 to DHT");
+    }
+}

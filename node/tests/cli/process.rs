@@ -101,18 +101,25 @@ pub(crate) fn split(name: &str, shards: &str) -> Folder {
 
 /// A bootstrap that listens.
 pub(crate) struct Bootstrap {
+    /// Where nodes and gateways look for it.
     pub(crate) address: String,
-    pub(crate) process: Running,
+    _process: Running,
 }
 
 impl Bootstrap {
     pub(crate) fn start(transport: &str, more: &[&str]) -> Self {
-        let (port, diagnostics) = (free_port(), free_port());
-        let own = ["--listen-addr", "127.0.0.1", "--transport", transport, "--port", &port];
+        Self::at(&format!("127.0.0.1:{}", free_port()), transport, more)
+    }
+
+    /// On an address of 127.0.0.1 or [::1].
+    pub(crate) fn at(address: &str, transport: &str, more: &[&str]) -> Self {
+        let (ip, port) = address.rsplit_once(':').unwrap();
+        let diagnostics = free_port();
+        let own = ["--listen-addr", ip.trim_matches(['[', ']']), "--transport", transport, "--port", port];
         let process =
             Running::start("server", &[&own[..], &["--diagnostics-port", &diagnostics], more].concat());
         process.says("Bootstrap server started!");
-        Self { address: format!("127.0.0.1:{port}"), process }
+        Self { address: address.to_owned(), _process: process }
     }
 
     /// A node that joins here.
