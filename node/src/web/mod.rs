@@ -6,6 +6,7 @@
 //! 3 serve the API: a request is a prompt for the ring
 //! ```
 
+mod coordinator;
 mod facts;
 mod pipeline;
 
