@@ -85,7 +85,8 @@ pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), We
         network.streams(),
         Inboxes { stage: None, gateway: Some(gateway) },
     )?;
-    let front = Front::spawn(&network, lanes, inbox, view, sessions::Limits::default());
+    let limits = sessions::Limits { recovery: config.recovery, ..sessions::Limits::default() };
+    let front = Front::spawn(&network, lanes, inbox, view, limits);
     let Pipeline { model, status } =
         Pipeline::spawn(network.clone(), front.clone(), config.net.cluster.clone());
 
