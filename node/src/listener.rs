@@ -30,7 +30,7 @@ use crate::library::{Library, LibraryError, model_name};
 use crate::model::{About, Model, ModelError};
 use crate::net::{DhtMode, Network};
 use crate::report::status::LocalShard;
-use crate::report::{self, Console};
+use crate::report::{self, Console, Known};
 use crate::ring::gateway::sessions;
 use crate::ring::lanes::{INBOX, Inboxes, Lanes};
 use crate::ring::stage::driver::Stages;
@@ -99,8 +99,9 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
     let Member { network, keypair, requests } =
         start::member(&config.net, identify, DhtMode::Server, 3 * config.refresh)?;
     let model = Arc::new(model(&config, &library, first)?);
-    let layers = library.layers(first)?;
-    console.say(&report::configuration(&config, first, library.shard_count(), &model.name, layers));
+    let layers = config.shard_ids.iter().map(|&shard| library.layers(shard)).collect::<Result<_, _>>()?;
+    let known = Known { total_shards: Some(library.shard_count()), model: Some(model.name.clone()), layers };
+    console.say(&report::configuration(&config, &known));
     console.say(&report::peer_id(&network.local_peer()));
 
     let loaded = load_all(&config, &library, console).await?;
@@ -185,7 +186,9 @@ async fn load_all(
         if let Some(file) = file {
             console.say(&report::tensor_load_begun(shard, file.size));
         }
-        let one = serving::load(Arc::clone(library), shard, config.engine, |_, _| {}).await?;
+        let mut bar = console.bar();
+        let progress = move |done, total| bar.load(shard, done, total);
+        let one = serving::load(Arc::clone(library), shard, config.engine, progress).await?;
         for warning in &one.warnings {
             tracing::warn!(shard, "{warning}");
         }
@@ -261,7 +264,7 @@ fn narrate(
         JoinReport::Unreachable { error, retry_in, .. } => {
             console.say(&report::connect_failed(&error, retry_in));
         }
-        JoinReport::Lost { peer } => console.say(&report::peer_disconnected(&peer)),
+        JoinReport::Lost { peer } => console.say(&report::peer_disconnected(&peer, None)),
         JoinReport::DhtStarted { peer } => console.say(&report::dht_started(&peer, crate::join::FALLBACK)),
         JoinReport::RoutingUpdated { peer } => {
             console.say(&report::routing_updated(&peer, !std::mem::replace(&mut routed, true)));

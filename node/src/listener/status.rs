@@ -38,6 +38,8 @@ impl Reporter {
             active_requests: stages.active as u64,
             max_requests: stages.max_sessions as u64,
             total_requests: stages.total,
+            successful_requests: stages.successful,
+            downloads: Vec::new(),
         };
         Status { local, cluster: self.cluster_now() }
     }
@@ -45,7 +47,7 @@ impl Reporter {
     fn cluster_now(&self) -> Cluster {
         let ours = self.shards.iter().map(|shard| shard.shard_id).collect();
         let online = presences(&self.view.borrow(), &ours, self.total_shards);
-        Cluster { name: self.cluster.clone(), expected_shards: self.total_shards, online }
+        Cluster { name: self.cluster.clone(), expected_shards: self.total_shards, online, swarm_ready: false }
     }
 
     /// Prints until the network ends.

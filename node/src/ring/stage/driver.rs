@@ -29,6 +29,8 @@ pub struct StageStatus {
     pub max_sessions: usize,
     /// Sessions that were admitted.
     pub total: u64,
+    /// Those that their gateway ended after nothing had failed here.
+    pub successful: u64,
     /// Forwards that ended.
     pub forwards: u64,
     /// Rows of these: prompt tokens and decoded tokens.
@@ -164,10 +166,10 @@ impl Driver {
                 }
             }
         }
-        let (active, drops) = (self.table.active(), self.table.drops());
+        let (active, drops, successful) = (self.table.active(), self.table.drops(), self.table.successful());
         self.publish.send_if_modified(|status| {
             let changed = status.active != active || status.drops != drops;
-            (status.active, status.drops) = (active, drops);
+            (status.active, status.drops, status.successful) = (active, drops, successful);
             changed
         });
     }

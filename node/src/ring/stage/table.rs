@@ -100,6 +100,7 @@ pub struct Table {
     closed: HashMap<Key, u32>,
     closed_order: VecDeque<Key>,
     drops: Drops,
+    successful: u64,
 }
 
 impl Table {
@@ -113,6 +114,7 @@ impl Table {
             closed: HashMap::new(),
             closed_order: VecDeque::new(),
             drops: Drops::default(),
+            successful: 0,
         }
     }
 
@@ -124,6 +126,11 @@ impl Table {
     /// Frames that were dropped.
     pub fn drops(&self) -> Drops {
         self.drops
+    }
+
+    /// Slots whose gateway closed them after nothing had failed here.
+    pub fn successful(&self) -> u64 {
+        self.successful
     }
 
     /// Takes one event; the actions are to be carried out in order.
@@ -257,7 +264,7 @@ impl Table {
             },
         };
         let key = (session, stage);
-        let Some(slot) = self.slots.get(&key).filter(|slot| slot.epoch == epoch) else { return };
+        let Some(slot) = self.slots.get_mut(&key).filter(|slot| slot.epoch == epoch) else { return };
         if kind == Kind::Open {
             let refusal = shard_wire::session::Refusal::Unreachable { peer: to.to_string() };
             let back = self.refusal_back(key, json(&refusal), now);
@@ -278,7 +285,10 @@ impl Table {
             match self.slots.get(&key) {
                 Some(slot) if slot.gateway != from => self.drops.sender += 1,
                 Some(slot) if slot.epoch > epoch => self.drops.epoch += 1,
-                _ => self.free(key, actions),
+                slot => {
+                    self.successful += u64::from(slot.is_some_and(|slot| !slot.failed));
+                    self.free(key, actions);
+                }
             }
         }
     }
@@ -299,7 +309,7 @@ impl Table {
         let old: Vec<Key> =
             self.slots.values().filter(|s| s.shard() == shard).map(|s| (s.session, s.stage)).collect();
         for key in old {
-            if let Some(slot) = self.slots.get(&key) {
+            if let Some(slot) = self.slots.get_mut(&key) {
                 actions.push(failure(slot, format!("shard {shard} was loaded anew"), now));
             }
             self.free(key, actions);
@@ -381,7 +391,8 @@ fn send_token(
     actions.push(Action::Send(slot.gateway, frame));
 }
 
-fn failure(slot: &Slot, message: String, now: Instant) -> Action {
+fn failure(slot: &mut Slot, message: String, now: Instant) -> Action {
+    slot.failed = true;
     let header = slot.header_to_gateway(Kind::Failed, now);
     let body = json(&Failure { message });
     Action::Send(slot.gateway, Frame { body, ..Frame::control(header) })
