@@ -3,6 +3,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use clap::{Args, Command, FromArgMatches};
 use libp2p::{Multiaddr, PeerId};
 use shard_wire::layers::LayerRange;
 
@@ -10,6 +11,7 @@ use super::bar::{Pace, blocks, percent};
 use super::console::record;
 use super::status::{Cluster, Local, LocalShard, Presence, Status, status};
 use super::*;
+use crate::config::args::{ListenerArgs, ServerArgs};
 use crate::config::{LogFormat, Transport};
 
 const NODE: &str = "12D3KooWLc2gCgHfwhTLciZDnD6TfJ6e8UtwrVyRpvKtPQwtL8wa";
@@ -31,10 +33,27 @@ fn life() -> Vec<Notice> {
     [starting(), seeding(), joining(), fetching(), serving(), ending()].concat()
 }
 
+fn parsed<T: Args + FromArgMatches>(arguments: &[&str]) -> T {
+    let command = T::augment_args(Command::new("program").no_binary_name(true));
+    T::from_arg_matches(&command.get_matches_from(arguments)).unwrap()
+}
+
+fn node_configuration(shard_ids: &str, known: &Known) -> Notice {
+    let arguments = ["--bootstrap", "rendezvous.example.org:51820", "--shard-id", shard_ids];
+    configuration(&parsed::<ListenerArgs>(&arguments).resolve().unwrap(), known)
+}
+
 fn starting() -> Vec<Notice> {
     let (node, server) = peers();
+    let layers = |starts: &[u32]| starts.iter().map(|&start| LayerRange { start, end: start + 4 }).collect();
+    let known =
+        |starts| Known { total_shards: Some(8), model: Some("llama-8b".into()), layers: layers(starts) };
     let file = Path::new("models_cache/shards/shard-0.gguf");
     vec![
+        server_configuration(&parsed::<ServerArgs>(&[]).resolve()),
+        node_configuration("0", &known(&[0])),
+        node_configuration("0,3", &known(&[0, 12])),
+        node_configuration("0", &Known::default()),
         peer_id(&node),
         tensor_load_begun(0, BYTES),
         tensor_load_progress(0, 45),
@@ -176,6 +195,7 @@ fn several() -> Status {
 fn spare() -> Status {
     let mut report = report();
     report.local.shards.clear();
+    report.cluster.online = vec![Presence::Offline; 4];
     report
 }
 

@@ -20,7 +20,10 @@ impl Drop for Running {
     }
 }
 
-fn server(more: &[&str]) -> Command {
+/// What comes before a line that is drawn in place of itself.
+const AGAIN: &str = "\r\x1b[2K";
+
+fn server() -> Command {
     let mut command = program("server");
     command.args([
         "--listen-addr",
@@ -32,7 +35,7 @@ fn server(more: &[&str]) -> Command {
         "--diagnostics-port",
         "0",
     ]);
-    command.args(more).env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").env("TERM", "xterm");
+    command.env_remove("NO_COLOR").env("TERM", "xterm");
     command
 }
 
@@ -94,15 +97,31 @@ fn only_a_terminal_gets_colours_and_not_where_no_color_is_set() {
     let coloured = on_a_terminal(node(&shards), last);
     assert!(coloured.contains(&format!("{ok} Tensor file loaded")), "{coloured}");
 
-    let mut plain = server(&[]);
-    plain.env("NO_COLOR", "1");
-    let plain = on_a_terminal(plain, last);
-    assert!(plain.contains("Peer ID: ") && !plain.contains('\x1b'), "{plain:?}");
+    for mut plain in [server(), node(&shards)] {
+        plain.env("NO_COLOR", "1");
+        let plain = on_a_terminal(plain, last).replace(AGAIN, "");
+        assert!(plain.contains("Peer ID: ") && !plain.contains('\x1b'), "{plain:?}");
+    }
 
-    let mut forced = node(&shards);
-    forced.env("CLICOLOR_FORCE", "1");
-    let lines = on_a_pipe(forced, last);
-    assert!(!lines.concat().contains('\x1b'), "{lines:?}");
+    for mut forced in [server(), node(&shards)] {
+        forced.env("CLICOLOR_FORCE", "1");
+        let lines = on_a_pipe(forced, last);
+        assert!(!lines.concat().contains('\x1b'), "{lines:?}");
+    }
+}
+
+#[test]
+fn on_a_terminal_a_bar_is_drawn_in_place_and_leaves_one_line() {
+    let shards = shards("console-bar");
+    let mut command = node(&shards);
+    command.env("NO_COLOR", "1");
+    let written = on_a_terminal(command, "Waiting for connections...");
+    let bars: Vec<&str> = written.lines().filter(|line| line.contains("Progress: [")).collect();
+    let [bar] = bars.as_slice() else { panic!("{written:?}") };
+    let drawn: Vec<&str> = bar.split(AGAIN).collect();
+    assert!(drawn.len() > 1, "{bar:?}");
+    assert!(drawn[0].contains('░') && drawn[0].contains("%"), "{bar:?}");
+    assert_eq!(drawn.last().unwrap().trim_end(), "[TENSOR_LOAD]   Progress: [████████████████████] 100%");
 }
 
 #[test]
