@@ -252,7 +252,8 @@ fn names_of_events_and_values_fit_the_log() {
 
 #[test]
 fn colours_and_bars_are_for_terminals_that_want_them() {
-    let cases: [(bool, LogFormat, &[(&str, &str)], bool, bool); 8] = [
+    type Case = (bool, LogFormat, &'static [(&'static str, &'static str)], bool, bool);
+    let cases: [Case; 8] = [
         (true, LogFormat::Text, &[], true, true),
         (true, LogFormat::Text, &[("TERM", "xterm-256color")], true, true),
         (true, LogFormat::Text, &[("NO_COLOR", "")], true, true),

@@ -166,7 +166,7 @@ impl Driver {
                 }
             }
         }
-        let (active, drops, successful) = (self.table.active(), self.table.drops(), self.table.successful());
+        let (active, drops, successful) = (self.table.active(), self.table.drops(), self.table.successful);
         self.publish.send_if_modified(|status| {
             let changed = status.active != active || status.drops != drops;
             (status.active, status.drops, status.successful) = (active, drops, successful);

@@ -100,7 +100,8 @@ pub struct Table {
     closed: HashMap<Key, u32>,
     closed_order: VecDeque<Key>,
     drops: Drops,
-    successful: u64,
+    /// Slots whose gateway closed them after nothing had failed here.
+    pub successful: u64,
 }
 
 impl Table {
@@ -126,11 +127,6 @@ impl Table {
     /// Frames that were dropped.
     pub fn drops(&self) -> Drops {
         self.drops
-    }
-
-    /// Slots whose gateway closed them after nothing had failed here.
-    pub fn successful(&self) -> u64 {
-        self.successful
     }
 
     /// Takes one event; the actions are to be carried out in order.
