@@ -96,7 +96,7 @@ fn tell(console: Console, event: &NetEvent) {
         }
         NetEvent::Disconnected { peer } => console.say(&report::peer_disconnected(peer, None)),
         NetEvent::RoutingUpdated { peer } => console.say(&report::routing_updated(peer, false)),
-        NetEvent::Bootstrapped | NetEvent::ListeningEnded { .. } => {}
+        NetEvent::Bootstrapped | NetEvent::ListeningEnded { .. } | NetEvent::Refused { .. } => {}
     }
 }
 

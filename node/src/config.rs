@@ -104,11 +104,22 @@ pub fn word<T: ValueEnum>(value: &T) -> String {
     value.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
 }
 
+/// Where the cluster secret is kept. It is read when the network starts, and stands in no configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In a file.
+    File(PathBuf),
+    /// In the variable of [`shard_wire::contract::CLUSTER_SECRET`].
+    Variable,
+}
+
 /// How a program takes part in the network.
 #[derive(Clone, Debug)]
 pub struct NetConfig {
     /// The cluster.
     pub cluster: String,
+    /// What its members know; `None` is an open cluster.
+    pub secret: Option<SecretSource>,
     /// What to listen on and dial.
     pub transport: Transport,
     /// The interface to listen on.

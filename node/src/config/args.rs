@@ -15,7 +15,7 @@ use shard_wire::contract as c;
 
 pub use client::{AskArgs, CallArgs, GatewayAddress, GenerateArgs, StatusArgs};
 pub use engine::EngineArgs;
-pub use net::{DialArgs, NetArgs};
+pub use net::{DialArgs, NetArgs, SECRET_VARIABLE, SecretArgs};
 pub use run::{RunArgs, UNTIL_STDIN_CLOSES};
 pub use up::{UpArgs, UpPorts};
 

@@ -49,7 +49,7 @@ impl Program {
 /// One setting: a flag, its variable, its default and the programs that have it.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// The flag, without `--`.
+    /// The flag, without `--`; empty for what would be seen in the list of processes.
     pub flag: &'static str,
     /// The variable that stands in for the flag.
     pub env: &'static str,
@@ -82,6 +82,10 @@ settings! {
     BOOTSTRAP = "bootstrap", "LLAMA_BOOTSTRAP", "/ip4/127.0.0.1/tcp/51820", [ShardListener, WebServer, Call];
     /// The cluster's name: part of every key in the DHT.
     CLUSTER = "cluster", "LLAMA_CLUSTER", "llama-cluster", [Server, ShardListener, WebServer, Call];
+    /// What the members of the cluster know.
+    CLUSTER_SECRET_FILE = "cluster-secret-file", "LLAMA_CLUSTER_SECRET_FILE", "", [Server, ShardListener, WebServer, Call];
+    /// The same, without a file.
+    CLUSTER_SECRET = "", "LLAMA_CLUSTER_SECRET", "", [Server, ShardListener, WebServer, Call];
     /// Which transports to listen on and dial.
     TRANSPORT = "transport", "LLAMA_TRANSPORT", "dual", [Server, ShardListener, WebServer, Up, Call];
     /// The interface to listen on.

@@ -81,6 +81,7 @@ struct Running {
 pub(in crate::cli) struct Fleet {
     run: PathBuf,
     shards_dir: PathBuf,
+    secret: PathBuf,
     transport: Transport,
     ports: Ports,
     engine: EngineConfig,
@@ -100,12 +101,18 @@ impl Fleet {
         Self {
             run: home.run.clone(),
             shards_dir: home.shards.clone(),
+            secret: home.secret.clone(),
             transport,
             ports: *ports,
             engine,
             shutdown,
             running: Vec::new(),
         }
+    }
+
+    /// The file with the cluster secret.
+    pub(in crate::cli) fn secret(&self) -> &Path {
+        &self.secret
     }
 
     /// Names and ids of the processes, in the order of starting.
@@ -163,6 +170,7 @@ impl Fleet {
         }
         flag(&mut command, c::LISTEN_ADDR, LOOPBACK);
         flag(&mut command, c::TRANSPORT, word(&self.transport));
+        command.arg(format!("--{}", c::CLUSTER_SECRET_FILE.flag)).arg(&self.secret);
         command.arg(format!("--{UNTIL_STDIN_CLOSES}"));
         command
     }

@@ -17,6 +17,7 @@ pub(super) mod ports;
 pub(super) mod progress;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::thread::available_parallelism;
 
 use serde_json::json;
@@ -87,7 +88,7 @@ async fn serve(
     let url = format!("http://127.0.0.1:{}", ports.http);
     let Some(question) = question else {
         match args.output {
-            Output::Text => say(&welcome(&url, ports)),
+            Output::Text => say(&welcome(&url, ports, fleet.secret())),
             Output::Json => writeln!(io::stdout(), "{}", json!({ "url": url, "pipeline": pipeline }))?,
         }
         return fleet.during(std::future::pending()).await;
@@ -109,7 +110,7 @@ fn say(line: &str) {
     tell(&format!("{line}\n"));
 }
 
-fn welcome(url: &str, ports: &Ports) -> String {
+fn welcome(url: &str, ports: &Ports, secret: &Path) -> String {
     format!(
         "\
 OpenAI API   {url}/v1
@@ -118,7 +119,11 @@ bootstrap    127.0.0.1:{} (diagnostics http://127.0.0.1:{}/status)
 
 try  shardctl generate --url {url} --prompt 'Once upon a time'
      shardctl status --url {url}
+     shardctl call --cluster-secret-file {} --bootstrap 127.0.0.1:{} PEER_ID GET_METRICS
 Ctrl-C stops everything.",
-        ports.port, ports.diagnostics
+        ports.port,
+        ports.diagnostics,
+        secret.display(),
+        ports.port
     )
 }
