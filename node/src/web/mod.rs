@@ -8,6 +8,7 @@
 
 mod facts;
 mod pipeline;
+mod proof;
 
 use prometheus_client::registry::Registry;
 use thiserror::Error;

@@ -1,75 +1,15 @@
 //! A gateway that is killed in the middle of an answer: every stage's slot is free again within 5 s, over QUIC too,
 //! where nobody says goodbye.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Folder, default_model, program, run};
-
-const SOON: Duration = Duration::from_secs(60);
-
-/// A process that ends with the test.
-struct Running(Child);
-
-impl Running {
-    fn start(name: &str, arguments: &[&str]) -> Self {
-        let mut command = program(name);
-        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().unwrap())
-    }
-
-    fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap().success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
-}
-
-/// Sends a request and reads until `enough` is in the answer, or it ends; empty where nobody listens.
-fn ask(port: &str, request: &str, enough: &str) -> String {
-    let Ok(mut stream) = TcpStream::connect(format!("127.0.0.1:{port}")) else { return String::new() };
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let (mut answer, mut buffer) = (String::new(), [0; 4096]);
-    while let Ok(read @ 1..) = stream.read(&mut buffer) {
-        answer += &String::from_utf8_lossy(&buffer[..read]);
-        if answer.contains(enough) {
-            break;
-        }
-    }
-    answer
-}
-
-fn get(port: &str, path: &str, enough: &str) -> String {
-    ask(port, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"), enough)
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < SOON, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use super::Folder;
+use super::processes::{Running, ask, free_port, get, split, until};
 
 #[test]
 fn slots_are_free_within_five_seconds_of_a_gateways_death() {
     let shards = Folder::new("gateway-killed");
-    let dir = shards.0.to_str().unwrap();
-    let split =
-        ["split", default_model().to_str().unwrap(), "--shards", "2", "--out", dir].map(str::to_owned);
-    assert!(run("shardctl", &split.each_ref().map(String::as_str)).status.success());
+    let dir = split(&shards, "2");
     let [port, diagnostics, http, first, second] = [(); 5].map(|()| free_port());
     let bootstrap = format!("127.0.0.1:{port}");
     let network = ["--listen-addr", "127.0.0.1", "--transport", "quic"];

@@ -6,6 +6,8 @@ mod arguments;
 mod bench;
 mod fleet;
 mod gateway_killed;
+mod probes;
+mod processes;
 mod programs;
 mod settings;
 
