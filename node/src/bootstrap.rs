@@ -6,16 +6,21 @@
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use shard_wire::command::Command;
+use shard_wire::message::ErrorCode;
 use thiserror::Error;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::commands;
 use crate::config::ServerConfig;
 use crate::diagnostics::{self, DiagnosticsError, Subject};
-use crate::net::{DhtMode, NetEvent, Network, Snapshot};
+use crate::net::{DhtMode, Inbound, NetEvent, Network, Snapshot};
 use crate::report::{self, Console};
 use crate::shutdown::Shutdown;
 use crate::start::{self, Member, StartError};
+use crate::torrents::{self, Known};
 
 /// Why a bootstrap cannot run.
 #[derive(Debug, Error)]
@@ -43,12 +48,14 @@ pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), Ser
         start::member(&config.net, identify, DhtMode::Server, start::record_ttl())?;
     console.say(&report::peer_id(&network.local_peer()));
     let mut events = network.events();
+    let known = Known::new(network.local_peer());
+    tokio::spawn(torrents::pass_on(network.clone(), known.clone()));
     start::listen(&network, &start::listen_addresses(&config.net)).await?;
 
     let subject =
         Bootstrap { network: network.clone(), cluster: config.net.cluster, started: Instant::now() };
     diagnostics::start(config.diagnostics, subject, shutdown.clone()).await?;
-    tokio::spawn(start::refuse(requests, "this is the bootstrap: it serves no shard"));
+    tokio::spawn(answer(requests, known));
     console.say(&report::server_started());
     loop {
         let event = tokio::select! {
@@ -64,6 +71,21 @@ pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), Ser
     }
     network.shutdown().await;
     Ok(())
+}
+
+/// A bootstrap knows of files and of nothing else.
+async fn answer(mut requests: mpsc::Receiver<Inbound>, known: Known) {
+    while let Some(Inbound { peer, request, responder }) = requests.recv().await {
+        let result = match request.command() {
+            Ok(Command::SyncTorrents(told)) => {
+                commands::sync_torrents(&known, peer, told, torrents::Registry::union)
+            }
+            Ok(Command::ListFiles(params)) => commands::list_files(&known, &params),
+            Ok(_) => Err((ErrorCode::Unavailable, "this is the bootstrap: it serves no shard".into())),
+            Err(error) => Err((error.code(), error.to_string())),
+        };
+        responder.send(commands::respond(request.request_id, result)).await;
+    }
 }
 
 fn tell(console: Console, event: &NetEvent) {

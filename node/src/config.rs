@@ -148,7 +148,7 @@ pub struct ServerConfig {
 pub struct ListenerConfig {
     /// The network.
     pub net: NetConfig,
-    /// The shards to serve, ascending, at least one.
+    /// The shards to serve, ascending; none is a spare.
     pub shard_ids: Vec<u32>,
     /// What the manifest must say.
     pub expected: Expected,

@@ -352,6 +352,7 @@ fn left(shard_id: u32) -> ShardInfo {
         plan: String::new(),
         model_name: String::new(),
         model_sha256: String::new(),
+        download: None,
         capabilities: Capabilities::default(),
     }
 }

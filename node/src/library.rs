@@ -25,6 +25,14 @@ pub enum LibraryError {
         /// What the system said.
         source: io::Error,
     },
+    /// The manifest cannot be written.
+    #[error("{path}: {source}: the folder has to be writable for what peers give")]
+    Write {
+        /// What was to be written.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The manifest is not one.
     #[error("{path}: {source}")]
     Manifest {
@@ -144,9 +152,44 @@ impl Library {
         file.take(manifest::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(no_manifest)?;
         let manifest =
             Manifest::from_bytes(&bytes).map_err(|source| LibraryError::Manifest { path, source })?;
+        Ok(Self::new(dir, manifest, bytes))
+    }
+
+    fn new(dir: &Path, manifest: Manifest, bytes: Vec<u8>) -> Self {
         let sha256 = hash::sha256(&bytes);
         let plan = plan_name(&manifest, &sha256);
-        Ok(Self { dir: dir.to_owned(), manifest, bytes, sha256, plan })
+        Self { dir: dir.to_owned(), manifest, bytes, sha256, plan }
+    }
+
+    /// Makes a manifest the folder's. The one of another plan stays beside it, as `manifest-{plan}.json`: its files may
+    /// hold pieces of the new ones.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn adopt(dir: &Path, manifest: Manifest) -> Result<Self, LibraryError> {
+        let path = dir.join(manifest::FILE_NAME);
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| LibraryError::Write { path, source }
+        };
+        // One that was received as such has bytes.
+        let bytes =
+            manifest.to_bytes().map_err(|source| LibraryError::Manifest { path: path.clone(), source })?;
+        std::fs::create_dir_all(dir).map_err(failed(dir))?;
+        if let Ok(old) = Self::open(dir) {
+            let aside = dir.join(format!("manifest-{}.json", old.plan));
+            std::fs::rename(&path, &aside).map_err(failed(&aside))?;
+        }
+        // Nodes may share a folder.
+        let part = dir.join(format!("{}.{}.part", manifest::FILE_NAME, std::process::id()));
+        std::fs::write(&part, &bytes).map_err(failed(&part))?;
+        std::fs::rename(&part, &path).map_err(failed(&path))?;
+        Ok(Self::new(dir, manifest, bytes))
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Shards of the plan.
@@ -167,6 +210,12 @@ impl Library {
         self.file(shard).map(manifest::File::layers)
     }
 
+    /// The model's name, as the first file of the manifest that is here has it.
+    pub fn model_name(&self) -> Option<String> {
+        let here = self.manifest.files.iter().map(|file| self.path(file)).find(|path| path.is_file())?;
+        Gguf::open(&here).ok().map(|gguf| model_name(&gguf))
+    }
+
     /// What a shard's file says of itself.
     ///
     /// # Errors
@@ -176,7 +225,11 @@ impl Library {
         Gguf::open(&path).map_err(|source| LibraryError::Gguf { path, source })
     }
 
-    fn file(&self, shard: u32) -> Result<&manifest::File, LibraryError> {
+    /// The manifest's entry of a shard.
+    ///
+    /// # Errors
+    /// Where the plan has no such shard.
+    pub fn file(&self, shard: u32) -> Result<&manifest::File, LibraryError> {
         let count = self.manifest.layer_starts.len();
         let file = self.manifest.file(&manifest::shard_name(shard as usize));
         file.filter(|_| (shard as usize) < count).ok_or(LibraryError::NoSuchShard { shard, count })

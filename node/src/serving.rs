@@ -1,4 +1,5 @@
-//! A shard from its file to the engine: verified, loaded, described for the announcement.
+//! A shard from its file to the engine: verified, loaded, described for the announcement. Each step runs on a thread of
+//! its own: they read every byte.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -48,33 +49,76 @@ pub struct Loaded {
     pub info: ShardInfo,
 }
 
-/// Verifies and loads a shard on a thread of its own. `progress` gets bytes done and in all, first of hashing, then
-/// of loading.
+/// Verifies the file of a shard. `progress` gets bytes hashed and in all.
 ///
 /// # Errors
-/// Where the file or its weights cannot be used.
+/// Where it is missing or wrong.
+pub async fn verify(
+    library: Arc<Library>,
+    shard: u32,
+    mut progress: impl FnMut(u64, u64) + Send + 'static,
+) -> Result<Verified, LoadShardError> {
+    let work = move || Ok(library.verify_shard(shard, &mut progress)?);
+    tokio::task::spawn_blocking(work).await.map_err(|_| LoadShardError::Thread(shard))?
+}
+
+/// Loads a verified shard. `progress` gets bytes loaded and in all.
+///
+/// # Errors
+/// Where its weights cannot be used.
 pub async fn load(
     library: Arc<Library>,
     shard: u32,
+    file: Verified,
     engine: EngineConfig,
     progress: impl FnMut(u64, u64) + Send + 'static,
 ) -> Result<Loaded, LoadShardError> {
-    let work = move || load_now(&library, shard, engine, progress);
+    let work = move || load_now(&library, shard, file, engine, progress);
     tokio::task::spawn_blocking(work).await.map_err(|_| LoadShardError::Thread(shard))?
+}
+
+/// How a shard is announced that is not loaded. `library` is the plan's, where it is known.
+pub fn unloaded(
+    library: Option<&Library>,
+    shard: u32,
+    state: ReplicaState,
+    engine: &EngineConfig,
+) -> ShardInfo {
+    let file = library.and_then(|library| Some((library, library.file(shard).ok()?)));
+    ShardInfo {
+        state,
+        shard_id: shard,
+        total_shards: file.map_or(0, |(library, _)| library.shard_count()),
+        total_layers: file.map_or(0, |(library, _)| library.manifest.total_layers),
+        layers: file.map_or_else(LayerRange::default, |(_, file)| file.layers()),
+        plan: file.map_or_else(String::new, |(library, _)| library.plan.clone()),
+        model_name: String::new(),
+        model_sha256: file.map_or_else(String::new, |(library, _)| library.manifest.model_sha256.clone()),
+        download: None,
+        capabilities: capabilities(engine),
+    }
+}
+
+fn capabilities(engine: &EngineConfig) -> Capabilities {
+    Capabilities {
+        shard_loaded: false,
+        memory_mb: memory_mb(),
+        cpu_cores: options(*engine).threads as u32,
+        gpu_available: engine.device != Device::Cpu,
+        max_sessions: engine.max_sessions as u32,
+        context_length: 0,
+    }
 }
 
 fn load_now(
     library: &Library,
     shard: u32,
+    file: Verified,
     engine: EngineConfig,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Loaded, LoadShardError> {
-    // Two passes over the bytes of one bar.
-    let file = library.verify_shard(shard, &mut |done, total| progress(done, 2 * total))?;
-    let options = options(engine);
-    let loading = &mut |done, total| progress(total + done, 2 * total);
     let Weighed { model, mut warnings, config, context_length } =
-        weigh(&file.path, engine.device, &options, loading)
+        weigh(&file.path, engine.device, &options(engine), &mut progress)
             .map_err(|source| LoadShardError::Engine { path: file.path.clone(), source })?;
     if let Some(asked) = engine.context.filter(|asked| *asked as usize > context_length) {
         warnings
@@ -84,26 +128,19 @@ fn load_now(
     let served = Served {
         plan: library.plan.clone(),
         width: config.embedding_length,
+        context: context_length as u32,
         first: config.has_first_layer(),
         last: config.has_last_layer(),
     };
     let info = ShardInfo {
-        state: ReplicaState::Ready,
-        shard_id: shard,
-        total_shards: library.shard_count(),
-        total_layers: library.manifest.total_layers,
         layers,
-        plan: library.plan.clone(),
         model_name: file.name.clone(),
-        model_sha256: library.manifest.model_sha256.clone(),
         capabilities: Capabilities {
             shard_loaded: true,
-            memory_mb: memory_mb(),
-            cpu_cores: options.threads as u32,
-            gpu_available: engine.device != Device::Cpu,
-            max_sessions: engine.max_sessions as u32,
             context_length: context_length as u32,
+            ..capabilities(&engine)
         },
+        ..unloaded(Some(library), shard, ReplicaState::Ready, &engine)
     };
     Ok(Loaded { file, model, warnings, served, info })
 }

@@ -38,6 +38,7 @@ fn shard(id: u32, state: ReplicaState) -> ShardInfo {
         plan: "0123456789abcdef".into(),
         model_name: "tiny-tales".into(),
         model_sha256: "00".repeat(32),
+        download: None,
         capabilities: Capabilities { shard_loaded: state == ReplicaState::Ready, ..Capabilities::default() },
     }
 }

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
-use shard_engine::gguf::Gguf;
-use shard_engine::{KvDtype, LoadOptions, Rows, Session, SessionError, ShardModel};
-use shard_node::commands::Commands;
-use shard_node::model::{self, About};
+use shard_engine::{Device, KvDtype, LoadOptions, Rows, Session, SessionError, ShardModel};
+use shard_node::commands::{Commands, Models};
+use shard_node::config::{self, ActivationDtype, EngineConfig, LogFormat};
 use shard_node::net::{self, DhtMode, NetConfig, Network, Transport};
+use shard_node::report::Console;
 use shard_node::ring::client::{Client, Prompt, Token};
 use shard_node::ring::gateway::route::{Fleet, Replica};
 use shard_node::ring::gateway::{self, sessions};
@@ -22,6 +22,8 @@ use shard_node::ring::lanes::{INBOX, Inboxes, Lanes, PROTOCOL};
 use shard_node::ring::stage::driver::Stages;
 use shard_node::ring::stage::table::{Limits, Served};
 use shard_node::ring::stage::worker::Model;
+use shard_node::shards::{Obtain, Shards, ShardsConfig};
+use shard_node::torrents::Known;
 use shard_wire::frame::{Dtype, Frame, Header, Kind};
 use shard_wire::layers::LayerRange;
 use shard_wire::message::{Request, Status};
@@ -101,14 +103,15 @@ async fn fleet(transport: Transport, starts: &[u32], max_sessions: usize, delay:
         let (inbox, frames) = mpsc::channel(INBOX);
         let inboxes = Inboxes { stage: Some(inbox), gateway: None };
         let lanes = Lanes::spawn(network.local_peer(), network.streams(), inboxes).expect("lanes");
-        let limits = Limits { max_sessions, context: 512, chunk: 16 };
+        let limits = Limits { max_sessions, chunk: 16 };
         let me = network.local_peer();
         let stages =
             Stages::spawn(me, limits, Dtype::F32, lanes, frames, network.events()).expect("a thread");
         let options = LoadOptions { threads: 1, kv_dtype: KvDtype::F32, ..LoadOptions::default() };
         let layers = start as usize..end as usize;
         let model = ShardModel::load_range(&model_file(), layers, &options, &mut |_, _| {}).expect("loads");
-        let served = Served { plan: "p".into(), width: 256, first: start == 0, last: end == LAYERS };
+        let served =
+            Served { plan: "p".into(), width: 256, context: 512, first: start == 0, last: end == LAYERS };
         let model: Box<dyn Model> =
             if delay.is_zero() { Box::new(model) } else { Box::new(Slow(model, delay)) };
         stages.serve(shard as u32, served, model).await;
@@ -329,15 +332,35 @@ async fn an_engine_that_is_held_delays_neither_pings_nor_commands() {
     let fixture = fleet(Transport::Tcp, &[0], 1, hold).await;
     let (network, mut requests) =
         (fixture.nodes[0].clone(), fixture.requests.lock().expect("ours").remove(0));
-    let (_announce, shards) = watch::channel(Vec::new());
-    let gguf = Gguf::open(&model_file()).expect("opens");
-    let about = About { name: "tiny".into(), sha256: String::new(), context_length: None };
+    let (_announce, announced) = watch::channel(Vec::new());
+    let (_plan, plan) = watch::channel(None);
+    let engine = EngineConfig {
+        threads: Some(1),
+        device: Device::Cpu,
+        weights: config::Weights::Auto,
+        kv: config::KvDtype::F16,
+        activations: ActivationDtype::F32,
+        max_sessions: 1,
+        context: None,
+    };
+    let shards = Shards::spawn(
+        ShardsConfig {
+            wanted: Vec::new(),
+            engine,
+            obtain: Obtain { model_name: None },
+            stages: fixture.stages[0].clone(),
+            console: Console::new(LogFormat::Text),
+        },
+        plan.clone(),
+    );
     let commands = Commands {
         peer_id: network.local_peer().to_string(),
+        announced,
         shards,
         stages: fixture.stages[0].clone(),
         client: fixture.client.clone(),
-        model: Arc::new(model::Model::from_gguf(&gguf, about).expect("a model")),
+        models: Arc::new(Models::new(plan, None)),
+        known: Known::new(network.local_peer()),
         started: Instant::now(),
     };
     let (forward, inbound) = mpsc::channel(8);

@@ -27,9 +27,9 @@ impl Stage {
     /// The first of two shards.
     fn new() -> Self {
         let [me, gateway, next] = [(); 3].map(|()| PeerId::random());
-        let mut table = Table::new(me, table::Limits { max_sessions: 1, context: 32, chunk: 4 });
+        let mut table = Table::new(me, table::Limits { max_sessions: 1, chunk: 4 });
         let now = Instant::now();
-        let served = Served { plan: "p".into(), width: 2, first: true, last: false };
+        let served = Served { plan: "p".into(), width: 2, context: 32, first: true, last: false };
         table.on(table::Event::Serve(0, served), now);
         Self { me, gateway, next, table, now }
     }
@@ -98,6 +98,27 @@ fn an_open_that_cannot_be_taken_is_refused_with_the_reason() {
         assert!(expected(&refusal), "{what}: {refusal:?}");
         assert_eq!(stage.table.active(), 0, "{what}");
     }
+}
+
+#[test]
+fn a_shard_that_is_given_up_ends_its_sessions_and_takes_no_more() {
+    let mut stage = Stage::new();
+    let (gateway, body) = (stage.gateway, stage.body());
+    stage.frame(gateway, Stage::open(1, 1, &body));
+    assert!(stage.table.on(table::Event::Drain(0), stage.now).is_empty(), "what is under way goes on");
+    assert_eq!(stage.table.active_by_shard().get(&0), Some(&1));
+    let actions = stage.frame(gateway, Stage::open(2, 1, &body));
+    assert_eq!(refusal(&actions), Some(Refusal::NoSuchShard { shard: 0 }));
+
+    let actions = stage.table.on(table::Event::Withdraw(0), stage.now);
+    let told = |action: &table::Action| matches!(action, table::Action::Send(to, frame) if *to == gateway && frame.header.kind == Kind::Failed);
+    assert!(actions.iter().any(told), "{actions:?}");
+    assert_eq!(stage.table.active(), 0);
+    // The same shard may come back.
+    let served = Served { plan: "p".into(), width: 2, context: 32, first: true, last: false };
+    stage.table.on(table::Event::Serve(0, served), stage.now);
+    let actions = stage.frame(gateway, Stage::open(3, 1, &body));
+    assert_eq!(refusal(&actions), None);
 }
 
 #[test]

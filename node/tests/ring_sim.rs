@@ -105,10 +105,15 @@ impl World {
         for shard in 0..shards {
             for _ in 0..replicas {
                 let peer = PeerId::random();
-                let limits = table::Limits { max_sessions: 2, context: 64, chunk: CHUNK };
+                let limits = table::Limits { max_sessions: 2, chunk: CHUNK };
                 let mut table = Table::new(peer, limits);
-                let served =
-                    Served { plan: "p".into(), width: 4, first: shard == 0, last: shard + 1 == shards };
+                let served = Served {
+                    plan: "p".into(),
+                    width: 4,
+                    context: 64,
+                    first: shard == 0,
+                    last: shard + 1 == shards,
+                };
                 table.on(table::Event::Serve(shard, served), now);
                 world.nodes.insert(peer, Node { table, caches: HashMap::new(), jobs: Vec::new() });
                 let layers = LayerRange { start: shard, end: shard + 1 };

@@ -105,7 +105,10 @@ fn status(replica: &Replica, facts: &Facts) -> ReplicaStatus {
         addresses: replica.addresses.iter().map(ToString::to_string).collect(),
         online: replica.connected,
         loaded,
-        download: Download { percent: if loaded { 100.0 } else { 0.0 }, ..Download::default() },
+        download: match replica.shard.download {
+            Some(download) if !loaded => download,
+            _ => Download { percent: if loaded { 100.0 } else { 0.0 }, ..Download::default() },
+        },
         active_requests: facts.active.get(&replica.peer).copied().unwrap_or(0),
         latency_ms: facts.latency.get(&replica.peer).map_or(0.0, |rtt| rtt.as_secs_f32() * 1000.0),
     }

@@ -30,6 +30,7 @@ fn announced(peer: PeerId, id: u32, plan: &str, state: ReplicaState, sequence: u
             plan: plan.into(),
             model_name: "m".into(),
             model_sha256: "s".into(),
+            download: None,
             capabilities: Capabilities { shard_loaded: loaded, ..Capabilities::default() },
         },
     };

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use libp2p::{Multiaddr, PeerId};
 use shard_wire::announce::{ReplicaState, ShardInfo};
 use shard_wire::layers::{LayerRange, gaps};
+use shard_wire::pipeline::Download;
 
 /// One shard on one node.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,15 +62,25 @@ pub struct ShardView {
     pub layers: Option<LayerRange>,
     /// Replicas that are connected and take sessions.
     pub serving: Vec<PeerId>,
-    /// How far the best of its replicas is that does not serve, and whether that one is connected.
-    pub behind: Option<(ReplicaState, bool)>,
+    /// The best of its replicas that do not serve.
+    pub behind: Option<Behind>,
+}
+
+/// How far a replica is that does not serve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Behind {
+    /// What it is doing.
+    pub state: ReplicaState,
+    /// It is connected.
+    pub connected: bool,
+    /// How far its download is.
+    pub download: Option<Download>,
 }
 
 /// What all replicas of one plan agree on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Plan {
     name: String,
-    model_name: String,
     model_sha256: String,
     total_layers: u32,
     total_shards: u32,
@@ -79,7 +90,6 @@ impl Plan {
     fn of(shard: &ShardInfo) -> Option<Self> {
         (shard.total_shards > 0).then(|| Self {
             name: shard.plan.clone(),
-            model_name: shard.model_name.clone(),
             model_sha256: shard.model_sha256.clone(),
             total_layers: shard.total_layers,
             total_shards: shard.total_shards,
@@ -147,10 +157,12 @@ impl PlanView {
             })
             .collect();
         let served = shards.iter().filter(|shard| !shard.serving.is_empty()).filter_map(|shard| shard.layers);
+        // A node that fetches its file does not know the name yet.
+        let mut names = replicas.iter().map(|replica| &replica.shard.model_name);
         Self {
             missing: gaps(served, plan.total_layers),
             name: plan.name,
-            model_name: plan.model_name,
+            model_name: names.find(|name| !name.is_empty()).cloned().unwrap_or_default(),
             model_sha256: plan.model_sha256,
             total_layers: plan.total_layers,
             shards,
@@ -172,7 +184,11 @@ impl ShardView {
             behind: agreeing()
                 .filter(|replica| !replica.serves())
                 .max_by_key(|replica| (replica.connected, replica.shard.state as u8))
-                .map(|replica| (replica.shard.state, replica.connected)),
+                .map(|replica| Behind {
+                    state: replica.shard.state,
+                    connected: replica.connected,
+                    download: replica.shard.download,
+                }),
         }
     }
 
@@ -181,15 +197,25 @@ impl ShardView {
             .layers
             .map(|layers| format!("(layers {}-{}) ", layers.start, layers.end))
             .unwrap_or_default();
-        let why = match self.behind {
-            None => "has no replica",
-            Some((_, false)) => "is offline",
-            Some((ReplicaState::Joining, true)) => "has joined and has no weights yet",
-            Some((ReplicaState::Downloading, true)) => "is downloading",
-            Some((ReplicaState::Loading, true)) => "is loading",
-            Some((ReplicaState::Ready, true)) => "is not loaded",
-            Some((ReplicaState::Leaving | ReplicaState::Left, true)) => "is leaving",
-        };
+        let why = self.behind.map_or_else(|| "has no replica".to_owned(), Behind::reason);
         format!("{layers}{why}")
+    }
+}
+
+impl Behind {
+    fn reason(self) -> String {
+        let Self { state, connected, download } = self;
+        match (state, download) {
+            _ if !connected => "is offline".into(),
+            (ReplicaState::Joining, _) => "has joined and has no weights yet".into(),
+            (ReplicaState::Downloading, Some(Download { percent, peers, .. })) => {
+                let from = if peers == 1 { "peer" } else { "peers" };
+                format!("is downloading, {percent:.0} %, from {peers} {from}")
+            }
+            (ReplicaState::Downloading, None) => "is downloading".into(),
+            (ReplicaState::Loading, _) => "is loading".into(),
+            (ReplicaState::Ready, _) => "is not loaded".into(),
+            (ReplicaState::Leaving | ReplicaState::Left, _) => "is leaving".into(),
+        }
     }
 }

@@ -55,14 +55,15 @@ impl ServerArgs {
 Example, the second of four shards (`shardctl split MODEL.gguf --shards 4 --out models_cache/shards` makes the files):
   shard_listener --bootstrap 192.0.2.10:51820 --shard-id 1
 
+A folder without these files is filled from peers: the manifest and the node's own shards, verified piece by piece.
 Total shards, layers and model name are read from the manifest; where they are given, they must agree with it.")]
 pub struct ListenerArgs {
     #[command(flatten)]
     dial: DialArgs,
     #[command(flatten)]
     net: NetArgs,
-    /// Shard to serve, or several: 0,3
-    #[arg(long = c::SHARD_ID.flag, env = c::SHARD_ID.env, required = true, value_delimiter = ',', value_name = "ID", value_parser = clap::value_parser!(u32).range(0..i64::from(MAX_SHARDS)))]
+    /// Shard to serve, or several: 0,3; without it the node is a spare and waits to be given one
+    #[arg(long = c::SHARD_ID.flag, env = c::SHARD_ID.env, value_delimiter = ',', value_name = "ID", value_parser = clap::value_parser!(u32).range(0..i64::from(MAX_SHARDS)))]
     shard_id: Vec<u32>,
     /// Shards of the plan; read from the manifest
     #[arg(long = c::TOTAL_SHARDS.flag, env = c::TOTAL_SHARDS.env, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SHARDS)))]
@@ -76,7 +77,7 @@ pub struct ListenerArgs {
     /// Port for TCP and QUIC; 0 is any free one
     #[arg(long = c::NODE_PORT.flag, env = c::NODE_PORT.env, default_value = c::NODE_PORT.default, value_parser = port)]
     port: u16,
-    /// Folder with manifest.json and the shard files
+    /// Folder for manifest.json and the shard files; what is missing is fetched
     #[arg(long = c::SHARDS_DIR.flag, env = c::SHARDS_DIR.env, default_value = c::SHARDS_DIR.default, value_name = "DIR")]
     shards_dir: PathBuf,
     /// Time between announcements, in seconds or as 5m

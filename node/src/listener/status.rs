@@ -8,9 +8,11 @@ use tokio::sync::watch;
 use tokio::time::{interval, sleep};
 
 use crate::cluster::ClusterView;
+use crate::library::Library;
 use crate::report::Console;
 use crate::report::status::{Cluster, Local, LocalShard, Presence, Status, status};
 use crate::ring::stage::driver::Stages;
+use crate::shards::Holding;
 
 /// Between two reports where nothing changes.
 const REPEAT: Duration = Duration::from_secs(60);
@@ -22,8 +24,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(super) struct Reporter {
     pub(super) peer_id: String,
     pub(super) cluster: String,
-    pub(super) shards: Vec<LocalShard>,
-    pub(super) total_shards: u32,
+    pub(super) holdings: watch::Receiver<Vec<Holding>>,
+    pub(super) plan: watch::Receiver<Option<Arc<Library>>>,
     pub(super) stages: Stages,
     pub(super) view: watch::Receiver<Arc<ClusterView>>,
 }
@@ -34,7 +36,7 @@ impl Reporter {
         let stages = self.stages.status();
         let local = Local {
             peer_id: self.peer_id.clone(),
-            shards: self.shards.clone(),
+            shards: self.holdings.borrow().iter().map(local_shard).collect(),
             active_requests: stages.active as u64,
             max_requests: stages.max_sessions as u64,
             total_requests: stages.total,
@@ -43,9 +45,12 @@ impl Reporter {
     }
 
     fn cluster_now(&self) -> Cluster {
-        let ours = self.shards.iter().map(|shard| shard.shard_id).collect();
-        let online = presences(&self.view.borrow(), &ours, self.total_shards);
-        Cluster { name: self.cluster.clone(), expected_shards: self.total_shards, online }
+        let holdings = self.holdings.borrow();
+        let loaded = holdings.iter().filter(|holding| holding.info.serves());
+        let ours = loaded.map(|holding| holding.info.shard_id).collect();
+        let total = self.plan.borrow().as_ref().map_or(0, |library| library.shard_count());
+        let online = presences(&self.view.borrow(), &ours, total);
+        Cluster { name: self.cluster.clone(), expected_shards: total, online }
     }
 
     /// Prints until the network ends.
@@ -59,10 +64,15 @@ impl Reporter {
                     Ok(()) => false,
                     Err(_) => return,
                 },
+                changed = self.holdings.changed() => match changed {
+                    Ok(()) => false,
+                    Err(_) => return,
+                },
             };
             if !due {
                 sleep(SETTLE).await;
                 self.view.mark_unchanged();
+                self.holdings.mark_unchanged();
             }
             let report = self.now();
             if due || told.as_ref() != Some(&report.cluster) {
@@ -71,6 +81,11 @@ impl Reporter {
             }
         }
     }
+}
+
+fn local_shard(holding: &Holding) -> LocalShard {
+    let (file, bytes) = holding.file.clone().unwrap_or_default();
+    LocalShard { shard_id: holding.info.shard_id, loaded: holding.info.serves(), file, bytes }
 }
 
 /// Where each shard of the plan is.
@@ -103,6 +118,7 @@ mod tests {
             plan: "p".into(),
             model_name: "m".into(),
             model_sha256: String::new(),
+            download: None,
             capabilities: Capabilities { shard_loaded: true, ..Capabilities::default() },
         };
         Replica { peer: PeerId::random(), incarnation: 1, addresses: Vec::new(), connected, shard }

@@ -73,7 +73,10 @@ impl Behaviour {
             kademlia: kademlia(config, protocol),
             messages: request_response::Behaviour::with_codec(
                 JsonCodec,
-                [(StreamProtocol::new(keys::JSON_MESSAGE), ProtocolSupport::Full)],
+                [
+                    (StreamProtocol::new(keys::JSON_MESSAGE), ProtocolSupport::Full),
+                    (StreamProtocol::new(keys::METRICS), ProtocolSupport::Inbound),
+                ],
                 request_response::Config::default()
                     .with_request_timeout(REQUEST_TIMEOUT)
                     .with_max_concurrent_streams(MAX_REQUEST_STREAMS),

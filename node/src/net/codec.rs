@@ -1,10 +1,13 @@
-//! `/json-message/1.0` on a stream. A request that is too large or no JSON still gets an answer, so it is a value
+//! `/json-message/1.0` and `/metrics/1.0` on a stream. Whatever is asked over `/metrics/1.0`, nothing included, is
+//! `GET_METRICS`. A request that is too large or no JSON still gets an answer, so it is a value
 //! here and not a broken stream.
 
 use std::io;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
+use serde_json::Value;
+use shard_wire::keys;
 use shard_wire::message::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Request, RequestError, Response};
 
 /// Reads and writes one message a stream, each within its bound.
@@ -16,11 +19,16 @@ impl request_response::Codec for JsonCodec {
     type Request = Result<Request, RequestError>;
     type Response = Response;
 
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Self::Request>
+    async fn read_request<T>(&mut self, protocol: &StreamProtocol, io: &mut T) -> io::Result<Self::Request>
     where
         T: AsyncRead + Unpin + Send,
     {
-        Ok(Request::decode(&read_bounded(io, MAX_REQUEST_BYTES).await?))
+        let bytes = read_bounded(io, MAX_REQUEST_BYTES).await?;
+        if protocol.as_ref() != keys::METRICS {
+            return Ok(Request::decode(&bytes));
+        }
+        let request_id = Request::decode(&bytes).map(|request| request.request_id).unwrap_or_default();
+        Ok(Ok(Request { command: "GET_METRICS".into(), request_id, params: Value::Null }))
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Response>

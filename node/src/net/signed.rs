@@ -147,6 +147,7 @@ pub(super) mod tests {
                 plan: "p".into(),
                 model_name: "m".into(),
                 model_sha256: "s".into(),
+                download: None,
                 capabilities: Capabilities { shard_loaded: true, ..Capabilities::default() },
             },
         }

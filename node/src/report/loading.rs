@@ -3,28 +3,28 @@
 use std::path::Path;
 
 use libp2p::PeerId;
-use shard_wire::layers::LayerRange;
 
 use super::size;
 use crate::config::{Bootstrap, ListenerConfig, ServerConfig, word};
+use crate::library::Library;
 
-/// What a node was told, and what the manifest says of its shard.
-pub fn configuration(
-    config: &ListenerConfig,
-    shard: u32,
-    total_shards: u32,
-    model: &str,
-    layers: LayerRange,
-) -> String {
+/// What a node was told, and what the manifest says of its shards, where there is one.
+pub fn configuration(config: &ListenerConfig, model: Option<&str>, library: Option<&Library>) -> String {
     let bootstrap: Vec<String> = config.net.bootstrap.iter().map(Bootstrap::to_string).collect();
+    let total = library.map(Library::shard_count).or(config.expected.total_shards);
+    let last = total.map_or_else(|| "?".to_owned(), |total| total.saturating_sub(1).to_string());
+    let ids: Vec<String> = config.shard_ids.iter().map(u32::to_string).collect();
+    let shards = if ids.is_empty() { "none yet (spare)".to_owned() } else { ids.join(",") };
+    let layers = |shard: &u32| library?.layers(*shard).ok().map(|layers| layers.to_string());
+    let layers: Vec<String> = config.shard_ids.iter().filter_map(layers).collect();
+    let unknown = || "not known yet".to_owned();
     format!(
-        "Bootstrap: {}\nCluster: {}\nTransport: {}\nShard ID: {shard} / {}\nModel: {model}\nLayers: {}-{}",
+        "Bootstrap: {}\nCluster: {}\nTransport: {}\nShard ID: {shards} / {last}\nModel: {}\nLayers: {}",
         bootstrap.join(", "),
         config.net.cluster,
         word(&config.net.transport),
-        total_shards.saturating_sub(1),
-        layers.start,
-        layers.end,
+        model.map_or_else(unknown, str::to_owned),
+        if layers.is_empty() { unknown() } else { layers.join(", ") },
     )
 }
 

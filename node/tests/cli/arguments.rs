@@ -41,7 +41,6 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
         ("server", &["--port", "70000"], "from 0 to 65535"),
         ("server", &["--cluster", "two words"], "1 to 63 letters"),
         ("server", &["--external-address", "host:1"], "invalid value 'host:1'"),
-        ("shard_listener", &[], "--shard-id <ID>"),
         ("shard_listener", &["--shard-id", "256"], "256 is not in 0..256"),
         ("shard_listener", &["--shard-id", "0,1,0"], "names shard 0 twice"),
         (

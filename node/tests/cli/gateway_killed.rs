@@ -3,29 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::Folder;
-use super::processes::{Running, ask, free_port, get, split, until};
+use super::process::{Bootstrap, ask, complete, get, split, until};
 
 #[test]
 fn slots_are_free_within_five_seconds_of_a_gateways_death() {
-    let shards = Folder::new("gateway-killed");
-    let dir = split(&shards, "2");
-    let [port, diagnostics, http, first, second] = [(); 5].map(|()| free_port());
-    let bootstrap = format!("127.0.0.1:{port}");
-    let network = ["--listen-addr", "127.0.0.1", "--transport", "quic"];
-    let _server = Running::start(
-        "server",
-        &[&network[..], &["--port", &port, "--diagnostics-port", &diagnostics]].concat(),
-    );
-    let shard = |id: &str, diagnostics: &str| {
-        let own = ["--bootstrap", &bootstrap, "--shard-id", id, "--shards-dir", dir, "--threads", "1"];
-        Running::start("shard_listener", &[&network[..], &own, &["--diagnostics-port", diagnostics]].concat())
-    };
-    let _shards = [shard("0", &first), shard("1", &second)];
-    let gateway = ["--bootstrap", &bootstrap, "--http-port", &http];
-    let gateway = Running::start("web_server", &[&network[..], &gateway].concat());
-    let complete = "\"pipeline_complete\":true";
-    until("the pipeline is complete", || get(&http, "/api/v1/pipeline", complete).contains(complete));
+    let shards = split("gateway-killed", "2");
+    let bootstrap = Bootstrap::start("quic", &[]);
+    let nodes = ["0", "1"].map(|id| bootstrap.node("quic", &shards, &["--shard-id", id]));
+    let [first, second] = nodes.each_ref().map(|node| node.diagnostics.clone());
+    let (gateway, http) = bootstrap.gateway("quic");
+    complete(&http);
 
     let active = |port: &str, sessions: u32| {
         let line = format!("sessions_active {sessions}\n");

@@ -6,10 +6,12 @@ mod arguments;
 mod bench;
 mod fleet;
 mod gateway_killed;
+mod nodes;
 mod probes;
-mod processes;
+mod process;
 mod programs;
 mod settings;
+mod transports;
 
 use std::process::{Command, Output};
 

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::keys::MAX_SHARDS;
 use crate::layers::LayerRange;
+use crate::pipeline::Download;
 
 /// Bytes of a stored record at most.
 pub const MAX_RECORD_BYTES: usize = 8 * 1024;
@@ -96,10 +97,13 @@ pub struct ShardInfo {
     pub layers: LayerRange,
     /// Short name of the plan; empty while the node does not know.
     pub plan: String,
-    /// Name of the model.
+    /// Name of the model; empty while the node does not know.
     pub model_name: String,
     /// Hex SHA-256 of the model; empty while the node does not know.
     pub model_sha256: String,
+    /// How far the download of its file is, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub download: Option<Download>,
     /// What it can do.
     pub capabilities: Capabilities,
 }
@@ -226,6 +230,7 @@ mod tests {
                 plan: "abcdef0123456789".into(),
                 model_name: "tiny-tales".into(),
                 model_sha256: "00".repeat(32),
+                download: None,
                 capabilities: Capabilities { shard_loaded: true, ..Capabilities::default() },
             },
         }

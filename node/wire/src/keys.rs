@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 /// Commands and their answers, one JSON object each way.
 pub const JSON_MESSAGE: &str = "/json-message/1.0";
+/// Counts and times of a node: whatever is asked, the answer is that to `GET_METRICS`.
+pub const METRICS: &str = "/metrics/1.0";
 /// Binary frames of the pipeline on persistent streams.
 pub const ACTIVATION: &str = "/activation/1.0";
 /// Manifest and pieces of model files on raw streams.

@@ -1,6 +1,7 @@
 //! What the programs of ShardCluster say to one another. Data and its bounds, no behaviour: `serde` only.
 
 pub mod announce;
+pub mod command;
 pub mod contract;
 pub mod frame;
 pub mod keys;

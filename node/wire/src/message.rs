@@ -8,12 +8,11 @@
 //! Unknown fields are ignored and missing ones have defaults, so that versions can differ. Activations and model
 //! files never travel this way.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::session::{Finish, Sampling};
+pub use crate::command::Command;
 
 /// Bytes of a request at most: a prompt fits, a tensor does not.
 pub const MAX_REQUEST_BYTES: usize = 1024 * 1024;
@@ -33,47 +32,6 @@ pub struct Request {
     pub params: Value,
 }
 
-/// The commands that a node knows.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Command {
-    /// What the node is and can do. Answered with its announcements.
-    GetCapabilities,
-    /// Run a prompt through the pipeline. Answered with [`InferenceResult`].
-    Inference(InferenceParams),
-    /// Counts and times since the start.
-    GetMetrics,
-}
-
-/// Parameters of `INFERENCE`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InferenceParams {
-    /// The text to continue.
-    pub prompt: String,
-    /// Tokens to generate at most.
-    #[serde(default = "default_max_tokens")]
-    pub max_tokens: u32,
-    /// How to choose tokens.
-    #[serde(flatten)]
-    pub sampling: Sampling,
-}
-
-fn default_max_tokens() -> u32 {
-    64
-}
-
-/// Answer to `INFERENCE`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InferenceResult {
-    /// The text that follows the prompt.
-    pub text: String,
-    /// Tokens of the prompt.
-    pub prompt_tokens: u32,
-    /// Tokens generated.
-    pub completion_tokens: u32,
-    /// Why it ended.
-    pub finish: Finish,
-}
-
 /// Why a request is not a command.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RequestError {
@@ -84,7 +42,7 @@ pub enum RequestError {
     #[error("the request is not {{\"command\", \"request_id\", \"params\"}} in JSON: {0}")]
     BadJson(String),
     /// No such command.
-    #[error("unknown command {0:?}: this node knows GET_CAPABILITIES, INFERENCE and GET_METRICS")]
+    #[error("unknown command {0:?}: this node knows {known}", known = crate::command::NAMES.join(", "))]
     UnknownCommand(String),
     /// The parameters do not fit the command.
     #[error("the parameters of {command} do not fit: {reason}")]
@@ -118,24 +76,6 @@ impl Request {
             return Err(RequestError::TooLarge);
         }
         serde_json::from_slice(bytes).map_err(|error| RequestError::BadJson(error.to_string()))
-    }
-
-    /// Which command it is, with its parameters read.
-    ///
-    /// # Errors
-    /// [`RequestError::UnknownCommand`] and [`RequestError::BadParams`].
-    pub fn command(&self) -> Result<Command, RequestError> {
-        match self.command.as_str() {
-            "GET_CAPABILITIES" => Ok(Command::GetCapabilities),
-            "INFERENCE" => self.params("INFERENCE").map(Command::Inference),
-            "GET_METRICS" => Ok(Command::GetMetrics),
-            unknown => Err(RequestError::UnknownCommand(unknown.chars().take(64).collect())),
-        }
-    }
-
-    fn params<T: DeserializeOwned>(&self, command: &'static str) -> Result<T, RequestError> {
-        T::deserialize(&self.params)
-            .map_err(|error| RequestError::BadParams { command, reason: error.to_string() })
     }
 }
 
@@ -186,6 +126,10 @@ pub enum ErrorCode {
     UnknownCommand,
     /// The parameters do not fit.
     BadParams,
+    /// The plan has no such shard.
+    OutOfRange,
+    /// Nobody has such a file.
+    NotFound,
     /// The node has as much work as it takes; try again.
     Busy,
     /// The node cannot do it now.
@@ -219,34 +163,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn requests_are_read_tolerantly() {
-        let request = Request::decode(br#"{"command":"GET_METRICS","from":"the future"}"#).unwrap();
-        assert_eq!(request.command(), Ok(Command::GetMetrics));
-        assert_eq!(request.request_id, "");
-
-        let request = Request::decode(
-            br#"{"command":"INFERENCE","request_id":"r","params":{"prompt":"Hi","temperature":0.5,"x":1}}"#,
-        )
-        .unwrap();
-        let Ok(Command::Inference(params)) = request.command() else { panic!("not INFERENCE: {request:?}") };
-        assert_eq!((params.prompt.as_str(), params.max_tokens), ("Hi", 64));
-        assert_eq!(params.sampling, Sampling { temperature: 0.5, ..Sampling::default() });
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        let code =
-            |bytes: &[u8]| Request::decode(bytes).and_then(|request| request.command()).unwrap_err().code();
-        assert_eq!(code(b"{"), ErrorCode::BadJson);
-        assert_eq!(code(b"[]"), ErrorCode::BadJson);
-        assert_eq!(code(b"{\"command\":1}"), ErrorCode::BadJson);
-        assert_eq!(code(b"{\"command\":\"REBOOT\"}"), ErrorCode::UnknownCommand);
-        assert_eq!(code(b"{\"command\":\"INFERENCE\",\"params\":{\"prompt\":7}}"), ErrorCode::BadParams);
-        assert_eq!(code(b"{\"command\":\"INFERENCE\"}"), ErrorCode::BadParams);
-        assert_eq!(code(&vec![b' '; MAX_REQUEST_BYTES + 1]), ErrorCode::TooLarge);
-    }
 
     #[test]
     fn responses_look_as_documented() {

@@ -127,7 +127,7 @@ pub struct ReplicaStatus {
 }
 
 /// How far a replica's download is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Download {
     /// 0 to 100.
     pub percent: f32,

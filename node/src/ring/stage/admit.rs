@@ -63,7 +63,8 @@ impl Table {
                 slot.stage, slot.previous
             )));
         }
-        let served = self.served.get(&slot.shard()).ok_or(Refusal::NoSuchShard { shard: slot.shard() })?;
+        let served = self.served.get(&slot.shard()).filter(|_| !self.draining.contains(&slot.shard()));
+        let served = served.ok_or(Refusal::NoSuchShard { shard: slot.shard() })?;
         if served.plan != slot.open.plan {
             return Err(Refusal::OtherPlan { plan: served.plan.clone() });
         }
@@ -74,8 +75,8 @@ impl Table {
                 slot.stage
             )));
         }
-        if slot.positions() > self.limits.context {
-            return Err(Refusal::TooLong { positions: slot.positions(), limit: self.limits.context });
+        if slot.positions() > served.context {
+            return Err(Refusal::TooLong { positions: slot.positions(), limit: served.context });
         }
         // One session is one slot a shard, however many shards it passes here.
         let sessions = self.slots.values().filter(|other| other.shard() == slot.shard()).count();

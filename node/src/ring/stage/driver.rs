@@ -1,5 +1,6 @@
 //! The task that owns a node's sessions: events in, [`Table`] decides, actions out.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
@@ -8,7 +9,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::job::{Done, Job, Output, Run};
-use super::table::{Action, Drops, Event, Limits, Served, Table};
+use super::table::{Action, Drops, Ended, Event, Limits, Served, Table};
 use super::worker::{Engine, Model};
 use crate::net::NetEvent;
 use crate::ring::lanes::{Inbound, Lanes};
@@ -27,8 +28,12 @@ pub struct StageStatus {
     pub active: usize,
     /// Sessions at once on each shard.
     pub max_sessions: usize,
-    /// Sessions that were admitted.
+    /// Slots that are taken on each shard that has any.
+    pub active_by_shard: BTreeMap<u32, usize>,
+    /// Sessions that were admitted; some of them a later stage has refused.
     pub total: u64,
+    /// Sessions that have ended.
+    pub ended: Ended,
     /// Forwards that ended.
     pub forwards: u64,
     /// Rows of these: prompt tokens and decoded tokens.
@@ -41,10 +46,17 @@ pub struct StageStatus {
     pub drops: Drops,
 }
 
+/// Which shards the stages are to serve.
+enum Order {
+    Serve(u32, Served, Box<dyn Model>),
+    Drain(u32),
+    Withdraw(u32),
+}
+
 /// The door to a node's stages.
 #[derive(Clone)]
 pub struct Stages {
-    serve: mpsc::Sender<(u32, Served, Box<dyn Model>)>,
+    orders: mpsc::Sender<Order>,
     status: watch::Receiver<StageStatus>,
     engine: Engine,
 }
@@ -66,17 +78,26 @@ impl Stages {
         // A step, a window of chunks and room to spare for every slot of every shard.
         let capacity = limits.max_sessions.saturating_mul(SHARDS);
         let engine = Engine::spawn(activations, capacity, move |end| drop(done.blocking_send(end)))?;
-        let (serve, serving) = mpsc::channel(SHARDS);
+        let (orders, ordered) = mpsc::channel(SHARDS);
         let first = StageStatus { max_sessions: limits.max_sessions, ..StageStatus::default() };
         let (publish, status) = watch::channel(first);
         let driver = Driver { table: Table::new(me, limits), engine: engine.clone(), lanes, publish };
-        tokio::spawn(driver.run(inbox, finished, serving, events));
-        Ok(Self { serve, status, engine })
+        tokio::spawn(driver.run(inbox, finished, ordered, events));
+        Ok(Self { orders, status, engine })
     }
 
     /// Serves a loaded shard, in place of another of this id.
     pub async fn serve(&self, shard: u32, served: Served, model: Box<dyn Model>) {
-        let _ = self.serve.send((shard, served, model)).await;
+        let _ = self.orders.send(Order::Serve(shard, served, model)).await;
+    }
+
+    /// Takes no new sessions on a shard, lets those under way end within `grace`, ends the rest, and frees its weights.
+    pub async fn withdraw(&self, shard: u32, grace: Duration) {
+        let _ = self.orders.send(Order::Drain(shard)).await;
+        let mut status = self.status.clone();
+        let ended = status.wait_for(|status| !status.active_by_shard.contains_key(&shard));
+        let _ = tokio::time::timeout(grace, ended).await;
+        let _ = self.orders.send(Order::Withdraw(shard)).await;
     }
 
     /// How long the engine's forward that is under way has taken; zero between forwards.
@@ -103,7 +124,7 @@ impl Driver {
         mut self,
         mut inbox: mpsc::Receiver<Inbound>,
         mut finished: mpsc::Receiver<Done>,
-        mut serving: mpsc::Receiver<(u32, Served, Box<dyn Model>)>,
+        mut ordered: mpsc::Receiver<Order>,
         mut events: broadcast::Receiver<NetEvent>,
     ) {
         let mut tick = interval(TICK);
@@ -127,10 +148,15 @@ impl Driver {
                     Err(broadcast::error::RecvError::Closed) => return,
                     _ => {}
                 },
-                shard = serving.recv() => match shard {
-                    Some((shard, served, model)) => {
+                order = ordered.recv() => match order {
+                    Some(Order::Serve(shard, served, model)) => {
                         self.engine.serve(shard, model);
                         self.on(Event::Serve(shard, served));
+                    }
+                    Some(Order::Drain(shard)) => self.on(Event::Drain(shard)),
+                    Some(Order::Withdraw(shard)) => {
+                        self.on(Event::Withdraw(shard));
+                        self.engine.withdraw(shard);
                     }
                     None => return,
                 },
@@ -167,7 +193,11 @@ impl Driver {
         let (active, drops) = (self.table.active(), self.table.drops());
         self.publish.send_if_modified(|status| {
             let changed = status.active != active || status.drops != drops;
-            (status.active, status.drops) = (active, drops);
+            if changed {
+                (status.active, status.drops) = (active, drops);
+                status.active_by_shard = self.table.active_by_shard();
+                status.ended = self.table.ended();
+            }
             changed
         });
     }

@@ -19,6 +19,8 @@ const STEPS_BEFORE_CHUNK: u32 = 4;
 pub(super) enum Work {
     /// Serve a shard, in place of another of this id.
     Serve(u32, Box<dyn Model>),
+    /// Serve a shard no longer.
+    Withdraw(u32),
     /// Reserve a session.
     Open(Reserve),
     /// Free a session.
@@ -78,6 +80,12 @@ impl Queue {
     /// Hands a loaded shard over.
     pub(super) fn serve(&self, shard: u32, model: Box<dyn Model>) {
         self.lock().orders.push_back(Work::Serve(shard, model));
+        self.filled.notify_one();
+    }
+
+    /// Frees a shard's weights.
+    pub(super) fn withdraw(&self, shard: u32) {
+        self.lock().orders.push_back(Work::Withdraw(shard));
         self.filled.notify_one();
     }
 

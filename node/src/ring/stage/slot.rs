@@ -38,6 +38,8 @@ pub(super) struct Slot {
     pub(super) deadline: Instant,
     /// Since when the gateway is not connected.
     pub(super) orphaned: Option<Instant>,
+    /// Something of it failed here.
+    pub(super) failed: bool,
     /// Stage 0 keeps the prompt until it is prefilled.
     prompt: Vec<u32>,
     prompt_len: u32,
@@ -77,6 +79,7 @@ impl Slot {
             open,
             deadline: now + Duration::from_millis(u64::from(header.remaining_ms)),
             orphaned: None,
+            failed: false,
             prompt: if stage == 0 { frame.tokens().unwrap_or_default() } else { Vec::new() },
             prompt_len,
             started: false,

@@ -9,7 +9,7 @@
 //! A session is fenced three ways: a kind of frame is taken only from the peer that OPEN names for it, only at the
 //! epoch of the slot, only at the position that comes next. Everything else is dropped and counted.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
@@ -30,8 +30,6 @@ const TOMBSTONES: usize = 4096;
 pub struct Limits {
     /// Sessions at once, over all shards.
     pub max_sessions: usize,
-    /// Positions of one session.
-    pub context: u32,
     /// Positions of a prefill chunk, at most; the same on every node.
     pub chunk: u32,
 }
@@ -43,6 +41,8 @@ pub struct Served {
     pub plan: String,
     /// Values of a hidden state.
     pub width: u32,
+    /// Positions of one session.
+    pub context: u32,
     /// It has the embedding.
     pub first: bool,
     /// It has the head.
@@ -64,6 +64,10 @@ pub enum Event {
     Back(PeerId),
     /// A shard was loaded, in place of another of the same id.
     Serve(u32, Served),
+    /// A shard is to be given up: it takes no new sessions.
+    Drain(u32),
+    /// A shard is given up: what sessions it still has end.
+    Withdraw(u32),
     /// Look at leases and deadlines.
     Tick,
 }
@@ -90,16 +94,27 @@ pub struct Drops {
     pub position: u64,
 }
 
+/// Sessions that have ended here, each stage of one counted by itself. One that a later stage refused is neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Ended {
+    /// Its gateway closed it, and nothing failed here.
+    pub successful: u64,
+    /// A forward failed, the next stage could not be reached, or its gateway was lost.
+    pub failed: u64,
+}
+
 /// The sessions of one node.
 #[derive(Debug)]
 pub struct Table {
     pub(super) me: PeerId,
     pub(super) limits: Limits,
     pub(super) served: BTreeMap<u32, Served>,
+    pub(super) draining: BTreeSet<u32>,
     pub(super) slots: HashMap<Key, Slot>,
     closed: HashMap<Key, u32>,
     closed_order: VecDeque<Key>,
     drops: Drops,
+    ended: Ended,
 }
 
 impl Table {
@@ -109,10 +124,12 @@ impl Table {
             me,
             limits,
             served: BTreeMap::new(),
+            draining: BTreeSet::new(),
             slots: HashMap::new(),
             closed: HashMap::new(),
             closed_order: VecDeque::new(),
             drops: Drops::default(),
+            ended: Ended::default(),
         }
     }
 
@@ -121,9 +138,23 @@ impl Table {
         self.slots.len()
     }
 
+    /// Slots that are taken, by shard; shards without any are left out.
+    pub fn active_by_shard(&self) -> BTreeMap<u32, usize> {
+        let mut counts = BTreeMap::new();
+        for slot in self.slots.values() {
+            *counts.entry(slot.shard()).or_default() += 1;
+        }
+        counts
+    }
+
     /// Frames that were dropped.
     pub fn drops(&self) -> Drops {
         self.drops
+    }
+
+    /// Sessions that have ended.
+    pub fn ended(&self) -> Ended {
+        self.ended
     }
 
     /// Takes one event; the actions are to be carried out in order.
@@ -139,7 +170,19 @@ impl Table {
             Event::Back(peer) => self.slots.values_mut().filter(|s| s.gateway == peer).for_each(|slot| {
                 slot.orphaned = None;
             }),
-            Event::Serve(shard, served) => self.serve(shard, served, now, &mut actions),
+            Event::Serve(shard, served) => {
+                self.draining.remove(&shard);
+                self.served.insert(shard, served);
+                self.end_all(shard, "was loaded anew", now, &mut actions);
+            }
+            Event::Drain(shard) => {
+                self.draining.insert(shard);
+            }
+            Event::Withdraw(shard) => {
+                self.draining.remove(&shard);
+                self.served.remove(&shard);
+                self.end_all(shard, "is no longer served here", now, &mut actions);
+            }
             Event::Tick => self.expire(now, &mut actions),
         }
         actions
@@ -233,6 +276,7 @@ impl Table {
             }
             Output::Cached => {}
             Output::Failed(message) => {
+                slot.failed = true;
                 actions.push(failure(slot, message, now));
             }
         }
@@ -257,13 +301,14 @@ impl Table {
             },
         };
         let key = (session, stage);
-        let Some(slot) = self.slots.get(&key).filter(|slot| slot.epoch == epoch) else { return };
+        let Some(slot) = self.slots.get_mut(&key).filter(|slot| slot.epoch == epoch) else { return };
         if kind == Kind::Open {
             let refusal = shard_wire::session::Refusal::Unreachable { peer: to.to_string() };
             let back = self.refusal_back(key, json(&refusal), now);
             self.free(key, actions);
             actions.extend(back);
         } else {
+            slot.failed = true;
             actions.push(failure(slot, format!("peer {to} cannot be reached"), now));
         }
     }
@@ -278,7 +323,12 @@ impl Table {
             match self.slots.get(&key) {
                 Some(slot) if slot.gateway != from => self.drops.sender += 1,
                 Some(slot) if slot.epoch > epoch => self.drops.epoch += 1,
-                _ => self.free(key, actions),
+                slot => {
+                    let failed = slot.is_some_and(|slot| slot.failed);
+                    self.ended.failed += u64::from(failed);
+                    self.ended.successful += u64::from(!failed);
+                    self.free(key, actions);
+                }
             }
         }
     }
@@ -293,15 +343,15 @@ impl Table {
         }
     }
 
-    /// A shard in place of another: sessions on the old one end, their gateways are told.
-    fn serve(&mut self, shard: u32, served: Served, now: Instant, actions: &mut Vec<Action>) {
-        self.served.insert(shard, served);
-        let old: Vec<Key> =
+    /// The sessions of a shard end here, and their gateways are told.
+    fn end_all(&mut self, shard: u32, why: &str, now: Instant, actions: &mut Vec<Action>) {
+        let theirs: Vec<Key> =
             self.slots.values().filter(|s| s.shard() == shard).map(|s| (s.session, s.stage)).collect();
-        for key in old {
+        for key in theirs {
             if let Some(slot) = self.slots.get(&key) {
-                actions.push(failure(slot, format!("shard {shard} was loaded anew"), now));
+                actions.push(failure(slot, format!("shard {shard} {why}"), now));
             }
+            self.ended.failed += 1;
             self.free(key, actions);
         }
     }
@@ -310,6 +360,7 @@ impl Table {
         let orphaned = |slot: &Slot| slot.orphaned.is_some_and(|since| now >= since + LEASE);
         let expired = self.slots.values().filter(|slot| now >= slot.deadline || orphaned(slot));
         let keys: Vec<Key> = expired.map(|slot| (slot.session, slot.stage)).collect();
+        self.ended.failed += keys.len() as u64;
         keys.into_iter().for_each(|key| self.free(key, actions));
     }
 

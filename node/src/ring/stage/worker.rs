@@ -129,6 +129,11 @@ impl Engine {
         self.inner.queue.serve(shard, model);
     }
 
+    /// Frees a shard's weights, after the forward that is under way.
+    pub fn withdraw(&self, shard: u32) {
+        self.inner.queue.withdraw(shard);
+    }
+
     /// Forwards that ended.
     pub fn forwards(&self) -> u64 {
         self.inner.pulse.forwards.load(Ordering::Relaxed)
@@ -173,6 +178,10 @@ impl Worker {
                 Work::Serve(shard, model) => {
                     self.sessions.retain(|_, cache| cache.as_ref().is_ok_and(|cache| cache.shard != shard));
                     self.models.insert(shard, model);
+                }
+                Work::Withdraw(shard) => {
+                    self.sessions.retain(|_, cache| cache.as_ref().is_ok_and(|cache| cache.shard != shard));
+                    self.models.remove(&shard);
                 }
                 Work::Open(reserve) => {
                     let (key, epoch) = (reserve.key, reserve.epoch);

@@ -1,0 +1,174 @@
+//! `SYNC_TORRENTS`: who has which files and manifests.
+//!
+//! ```text
+//! node: at every bootstrap reached, and when what it has changes ──mine──▶ bootstrap ─┐
+//!         ◀──────────────── the union, as the answer ─────────────────────────────────┤
+//! every member that has synced ◀── the union, a moment after it changed ──────────────┘
+//! ```
+
+mod registry;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use libp2p::PeerId;
+use shard_wire::command::{FileList, TorrentFile, Torrents};
+use shard_wire::message::{Request, Response, Status};
+use tokio::sync::{broadcast, watch};
+use tokio::time::sleep;
+
+pub use registry::{Full, Registry};
+
+use crate::net::{NetEvent, Network};
+
+/// Changes come in bursts, as when a fleet starts: they are one message.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// What is known of files and manifests. Clones share it.
+#[derive(Clone)]
+pub struct Known {
+    registry: Arc<Mutex<Registry>>,
+    /// Counts changes, and those of what this node itself has.
+    changed: watch::Sender<u64>,
+    own_changed: watch::Sender<u64>,
+}
+
+impl Known {
+    /// Nothing is known yet.
+    pub fn new(local: PeerId) -> Self {
+        let registry = Arc::new(Mutex::new(Registry::new(local)));
+        Self { registry, changed: watch::channel(0).0, own_changed: watch::channel(0).0 }
+    }
+
+    /// What this node itself has.
+    pub fn own(&self, own: Torrents) {
+        if self.lock().own(own) {
+            self.own_changed.send_modify(|changes| *changes += 1);
+            self.bump();
+        }
+    }
+
+    /// A peer says what it knows.
+    ///
+    /// # Errors
+    /// Where that is more than is remembered.
+    pub fn on_report(&self, peer: PeerId, report: Torrents) -> Result<(), Full> {
+        if self.lock().on_report(peer, report)? {
+            self.bump();
+        }
+        Ok(())
+    }
+
+    /// Reads what is known.
+    pub fn read<T>(&self, read: impl FnOnce(&Registry) -> T) -> T {
+        read(&self.lock())
+    }
+
+    /// Wakes at every change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Wakes when what this node itself has changes.
+    pub fn own_changes(&self) -> watch::Receiver<u64> {
+        self.own_changed.subscribe()
+    }
+
+    /// Answer to `LIST_FILES`.
+    pub fn list(&self, name: &str) -> Option<FileList> {
+        self.lock().list(name)
+    }
+
+    fn forget(&self, peer: &PeerId) {
+        if self.lock().forget(peer) {
+            self.bump();
+        }
+    }
+
+    fn bump(&self) {
+        self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A `SYNC_TORRENTS` request.
+pub fn request(torrents: &Torrents) -> Request {
+    Request {
+        command: "SYNC_TORRENTS".into(),
+        request_id: format!("req-{}", uuid::Uuid::new_v4()),
+        // Plain data of ours; serde_json cannot fail on it.
+        params: serde_json::to_value(torrents).unwrap_or_default(),
+    }
+}
+
+/// Tells a bootstrap what this node has, and remembers what it answers.
+///
+/// # Errors
+/// In words, where it does not answer or refuses.
+pub async fn sync(network: &Network, known: &Known, bootstrap: PeerId) -> Result<Torrents, String> {
+    let request = request(&known.read(Registry::mine));
+    let answer = network.request(bootstrap, request).await.map_err(|error| error.to_string())?;
+    let torrents = answered(answer)?;
+    known.on_report(bootstrap, torrents.clone()).map_err(|full| full.to_string())?;
+    Ok(torrents)
+}
+
+fn answered(response: Response) -> Result<Torrents, String> {
+    if response.status != Status::Ok {
+        return Err(response.error.map_or_else(String::new, |error| error.message));
+    }
+    let torrents: Torrents = serde_json::from_value(response.data).map_err(|error| error.to_string())?;
+    torrents.check().map_err(|error| error.to_string())?;
+    Ok(torrents)
+}
+
+/// The bootstrap's side: forgets members that are gone and passes changes on, until the network ends.
+pub async fn pass_on(network: Network, known: Known) {
+    let (mut changes, mut events) = (known.changes(), network.events());
+    loop {
+        tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                sleep(SETTLE).await;
+                changes.mark_unchanged();
+                tell(&network, &known);
+            }
+            event = events.recv() => match event {
+                Ok(NetEvent::Disconnected { peer }) => known.forget(&peer),
+                Ok(_) => {}
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    let Ok(snapshot) = network.snapshot().await else { return };
+                    let connected: BTreeSet<PeerId> = snapshot.peers.iter().map(|entry| entry.peer).collect();
+                    let members = known.read(Registry::members);
+                    members.iter().filter(|peer| !connected.contains(peer)).for_each(|peer| known.forget(peer));
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+/// Sends the union to every member that has synced.
+fn tell(network: &Network, known: &Known) {
+    let (members, union) = known.read(|registry| (registry.members(), registry.union()));
+    for peer in members {
+        let (network, request) = (network.clone(), request(&union));
+        tokio::spawn(async move {
+            if let Err(error) = network.request(peer, request).await {
+                tracing::debug!(%peer, %error, "a member was not told of a change");
+            }
+        });
+    }
+}
+
+/// The files of a folder as messages name them.
+pub fn named(files: impl IntoIterator<Item = (String, u64, String)>) -> Vec<TorrentFile> {
+    let file = |(name, size, info_hash)| TorrentFile { name, size, info_hash, seeders: Vec::new() };
+    files.into_iter().map(file).collect()
+}

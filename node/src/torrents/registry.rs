@@ -1,0 +1,248 @@
+//! Who has which files and manifests, as they say themselves. Pure.
+//!
+//! A node tells its bootstraps what it has; a bootstrap tells everybody the union. These are hints where to ask: what a
+//! peer gives is verified piece by piece, whoever named it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use libp2p::PeerId;
+use shard_wire::command::{FileList, MAX_FILES, MAX_PLANS, MAX_SEEDERS, TorrentFile, TorrentPlan, Torrents};
+use thiserror::Error;
+
+/// Entries of all peers together: 256 nodes that each have 64 files, and room to spare.
+const MAX_ENTRIES: usize = 32 * 1024;
+
+/// What a peer says is more than is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{MAX_ENTRIES} files and plans of peers are remembered already")]
+pub struct Full;
+
+/// What this node and its peers have.
+#[derive(Debug)]
+pub struct Registry {
+    local: PeerId,
+    /// What this node itself has; its seeders are left out.
+    own: Torrents,
+    /// The last word of every peer.
+    reports: HashMap<PeerId, Torrents>,
+    entries: usize,
+}
+
+impl Registry {
+    /// Nothing is known yet.
+    pub fn new(local: PeerId) -> Self {
+        Self { local, own: Torrents::default(), reports: HashMap::new(), entries: 0 }
+    }
+
+    /// This node has these files, and the manifests of these plans. True where that is new.
+    pub fn own(&mut self, own: Torrents) -> bool {
+        let changed = self.own != own;
+        self.own = own;
+        changed
+    }
+
+    /// What this node itself has, for those that it tells.
+    pub fn mine(&self) -> Torrents {
+        self.own.clone()
+    }
+
+    /// Answer to `LIST_FILES`; `None` where it has no file of that name.
+    pub fn list(&self, name: &str) -> Option<FileList> {
+        let wanted = |file: &&TorrentFile| name.is_empty() || file.name == name;
+        let files: Vec<TorrentFile> = self.own.files.iter().filter(wanted).cloned().collect();
+        (name.is_empty() || !files.is_empty()).then_some(FileList { files })
+    }
+
+    /// A peer says what it knows, in place of what it said before. True where that is new.
+    ///
+    /// # Errors
+    /// [`Full`]; what it said before still holds.
+    pub fn on_report(&mut self, peer: PeerId, report: Torrents) -> Result<bool, Full> {
+        let size = |report: &Torrents| report.files.len() + report.plans.len();
+        let old = self.reports.get(&peer);
+        if old == Some(&report) {
+            return Ok(false);
+        }
+        let entries = self.entries - old.map_or(0, size) + size(&report);
+        if entries > MAX_ENTRIES {
+            return Err(Full);
+        }
+        self.entries = entries;
+        self.reports.insert(peer, report);
+        Ok(true)
+    }
+
+    /// Peers that have said something: as many as are connected at most.
+    pub fn members(&self) -> Vec<PeerId> {
+        self.reports.keys().copied().collect()
+    }
+
+    /// A peer is gone. True where it had said something.
+    pub fn forget(&mut self, peer: &PeerId) -> bool {
+        let Some(report) = self.reports.remove(peer) else { return false };
+        self.entries -= report.files.len() + report.plans.len();
+        true
+    }
+
+    /// Everything that anybody has, as a bootstrap tells it: within the bounds of one message.
+    pub fn union(&self) -> Torrents {
+        let mut files: BTreeMap<(String, String), TorrentFile> = BTreeMap::new();
+        let mut plans: BTreeMap<String, TorrentPlan> = BTreeMap::new();
+        let reports = self.reports.iter().map(|(peer, report)| (*peer, report));
+        for (peer, report) in [(self.local, &self.own)].into_iter().chain(reports) {
+            for file in &report.files {
+                let key = (file.name.clone(), file.info_hash.clone());
+                if files.len() < MAX_FILES || files.contains_key(&key) {
+                    let entry = files
+                        .entry(key)
+                        .or_insert_with(|| TorrentFile { seeders: Vec::new(), ..file.clone() });
+                    merge(&mut entry.seeders, &file.seeders, peer);
+                }
+            }
+            for plan in &report.plans {
+                if plans.len() < MAX_PLANS || plans.contains_key(&plan.plan) {
+                    let entry = plans
+                        .entry(plan.plan.clone())
+                        .or_insert_with(|| TorrentPlan { plan: plan.plan.clone(), ..TorrentPlan::default() });
+                    entry.origin |= plan.origin;
+                    merge(&mut entry.seeders, &plan.seeders, peer);
+                }
+            }
+        }
+        Torrents { files: files.into_values().collect(), plans: plans.into_values().collect() }
+    }
+
+    /// Others that have a file.
+    pub fn seeders(&self, info_hash: &str) -> Vec<PeerId> {
+        let named = self.reports.iter().flat_map(|(peer, report)| {
+            let file = report.files.iter().find(|file| file.info_hash == info_hash);
+            file.into_iter().flat_map(|file| parsed(&file.seeders, *peer))
+        });
+        self.others(named)
+    }
+
+    /// Others that have the manifest of a plan.
+    pub fn manifest_seeders(&self, plan: &str) -> Vec<PeerId> {
+        let named = self.reports.iter().flat_map(|(peer, report)| {
+            let entry = report.plans.iter().find(|entry| entry.plan == plan);
+            entry.into_iter().flat_map(|entry| parsed(&entry.seeders, *peer))
+        });
+        self.others(named)
+    }
+
+    fn others(&self, peers: impl Iterator<Item = PeerId>) -> Vec<PeerId> {
+        let mut peers: Vec<PeerId> = peers.filter(|peer| *peer != self.local).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        peers
+    }
+
+    /// The plan that a node without one, or with `own`, is to serve: what an origin has made of the model; else, for a
+    /// node without one, the plan with the most seeders. `None` where `own` is right or nothing is known.
+    pub fn plan_to_adopt(&self, own: Option<&str>) -> Option<String> {
+        let plans = self.union().plans;
+        let others = plans.iter().filter(|plan| own != Some(&plan.plan));
+        if let Some(origin) = plans.iter().find(|plan| plan.origin) {
+            return (own != Some(&origin.plan)).then(|| origin.plan.clone());
+        }
+        if own.is_some() {
+            return None;
+        }
+        others.max_by_key(|plan| plan.seeders.len()).map(|plan| plan.plan.clone())
+    }
+}
+
+/// Adds whom a report names; whoever names nobody means itself.
+fn merge(seeders: &mut Vec<String>, named: &[String], peer: PeerId) {
+    for name in parsed(named, peer).map(|peer| peer.to_string()) {
+        if seeders.len() < MAX_SEEDERS && !seeders.contains(&name) {
+            seeders.push(name);
+        }
+    }
+}
+
+fn parsed(named: &[String], peer: PeerId) -> impl Iterator<Item = PeerId> {
+    let itself = named.is_empty().then_some(peer);
+    named.iter().filter_map(|name| name.parse().ok()).chain(itself)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, hash: &str) -> TorrentFile {
+        TorrentFile { name: name.into(), size: 1, info_hash: hash.repeat(64), seeders: Vec::new() }
+    }
+
+    fn plan(name: &str, origin: bool) -> TorrentPlan {
+        TorrentPlan { plan: name.into(), origin, seeders: Vec::new() }
+    }
+
+    fn has(files: &[TorrentFile], plans: &[TorrentPlan]) -> Torrents {
+        Torrents { files: files.to_vec(), plans: plans.to_vec() }
+    }
+
+    #[test]
+    fn a_bootstrap_tells_the_union_of_what_it_heard_and_forgets_who_is_gone() {
+        let [me, a, b] = [(); 3].map(|()| PeerId::random());
+        let mut registry = Registry::new(me);
+        assert!(registry.own(has(&[file("tokenizer.gguf", "0")], &[plan("p", true)])));
+        assert!(!registry.own(has(&[file("tokenizer.gguf", "0")], &[plan("p", true)])));
+        assert_eq!(registry.on_report(a, has(&[file("shard-0.gguf", "1")], &[])), Ok(true));
+        assert_eq!(registry.on_report(a, has(&[file("shard-0.gguf", "1")], &[])), Ok(false));
+        let both = has(&[file("shard-0.gguf", "1"), file("shard-1.gguf", "2")], &[plan("p", false)]);
+        registry.on_report(b, both).unwrap();
+
+        let union = registry.union();
+        let names: Vec<_> = union.files.iter().map(|file| (file.name.as_str(), file.seeders.len())).collect();
+        assert_eq!(names, [("shard-0.gguf", 2), ("shard-1.gguf", 1), ("tokenizer.gguf", 1)]);
+        assert!(union.plans[0].origin && union.plans[0].seeders.len() == 2, "{union:?}");
+        assert!(union.check().is_ok());
+
+        assert!(registry.forget(&a) && !registry.forget(&a));
+        assert_eq!(registry.seeders(&"1".repeat(64)), [b]);
+        assert_eq!(registry.seeders(&"0".repeat(64)), [], "what is here is nobody else's");
+    }
+
+    #[test]
+    fn a_node_reads_the_union_of_its_bootstrap() {
+        let [me, bootstrap, other] = [(); 3].map(|()| PeerId::random());
+        let mut registry = Registry::new(me);
+        let mut known = file("shard-0.gguf", "1");
+        known.seeders = vec![other.to_string(), me.to_string(), "nobody".into()];
+        registry.on_report(bootstrap, has(&[known], &[plan("p", true)])).unwrap();
+        assert_eq!(registry.seeders(&"1".repeat(64)), [other]);
+        assert_eq!(registry.manifest_seeders("p"), [bootstrap]);
+        assert_eq!(registry.list(""), Some(FileList::default()));
+        assert_eq!(registry.list("shard-0.gguf"), None, "it seeds none itself");
+    }
+
+    #[test]
+    fn the_plan_of_an_origin_is_adopted_and_any_other_only_by_who_has_none() {
+        let [me, a, b] = [(); 3].map(|()| PeerId::random());
+        let mut registry = Registry::new(me);
+        assert_eq!(registry.plan_to_adopt(None), None);
+        registry.on_report(a, has(&[], &[plan("p", false)])).unwrap();
+        assert_eq!(registry.plan_to_adopt(None), Some("p".into()));
+        assert_eq!(registry.plan_to_adopt(Some("mine")), None);
+        registry.on_report(b, has(&[], &[plan("q", true)])).unwrap();
+        for own in [None, Some("mine"), Some("p")] {
+            assert_eq!(registry.plan_to_adopt(own), Some("q".into()), "{own:?}");
+        }
+        assert_eq!(registry.plan_to_adopt(Some("q")), None);
+    }
+
+    #[test]
+    fn what_peers_say_is_bounded_in_all() {
+        let mut registry = Registry::new(PeerId::random());
+        let many = |n: usize| has(&vec![file("a", "1"); n], &[]);
+        for _ in 0..MAX_ENTRIES / MAX_FILES {
+            registry.on_report(PeerId::random(), many(MAX_FILES)).unwrap();
+        }
+        assert_eq!(registry.on_report(PeerId::random(), many(1)), Err(Full));
+        assert_eq!(registry.entries, MAX_ENTRIES);
+        let someone = *registry.reports.keys().next().unwrap();
+        assert_eq!(registry.on_report(someone, many(1)), Ok(true), "who says less makes room");
+        assert_eq!(registry.on_report(PeerId::random(), many(1)), Ok(true));
+    }
+}

@@ -1,0 +1,138 @@
+//! Nodes by flags: what they do without their files, and the commands that change what they serve.
+
+use serde_json::Value;
+
+use super::process::{Bootstrap, complete, get, split, until};
+use super::{Folder, run, text};
+
+const PROMPT: &str = "Once upon a time";
+
+fn generate(http: &str) -> String {
+    let url = format!("http://127.0.0.1:{http}");
+    let ask = ["generate", "--url", &url, "--prompt", PROMPT, "--temperature", "0", "--max-tokens", "24"];
+    let output = run("shardctl", &ask);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn code(response: &Value) -> &str {
+    response["error"]["code"].as_str().unwrap_or("none")
+}
+
+fn shards(node: &super::process::Node) -> Vec<(u64, String)> {
+    let response = node.call("GET_CAPABILITIES", "{}");
+    let shard =
+        |shard: &Value| (shard["shard_id"].as_u64().unwrap(), shard["state"].as_str().unwrap().to_owned());
+    response["data"]["shards"].as_array().unwrap().iter().map(shard).collect()
+}
+
+#[test]
+fn a_shard_is_added_and_moved_by_command_while_the_node_runs() {
+    let files = split("load-shard", "3");
+    let bootstrap = Bootstrap::start("tcp", &[]);
+    let node = bootstrap.node("tcp", &files, &["--shard-id", "0"]);
+    node.process.says("Announced shard 0 to DHT");
+    let (_gateway, http) = bootstrap.gateway("tcp");
+
+    let loaded = node.call("LOAD_SHARD", r#"{"shard_id":2}"#);
+    assert_eq!(loaded["data"]["state"], "ready", "{loaded}");
+    let spare = bootstrap.node("tcp", &files, &[]);
+    spare.process.says("Shard listener started!");
+    assert_eq!(shards(&spare), []);
+    let loaded = spare.call("LOAD_SHARD", r#"{"shard_id":1}"#);
+    assert_eq!(loaded["data"]["state"], "ready", "{loaded}");
+    node.process.says("Announced shard 2 to DHT");
+    spare.process.says("Announced shard 1 to DHT");
+    // The route passes the first node twice.
+    complete(&http);
+    let answer = generate(&http);
+
+    let moved = spare.call("LOAD_SHARD", r#"{"shard_id":2,"replace":true}"#);
+    assert_eq!(moved["data"]["state"], "ready", "{moved}");
+    assert_eq!(shards(&spare), [(2, "ready".to_owned())]);
+    let missing = "has no replica";
+    until("shard 1 is missed", || get(&http, "/api/v1/pipeline", missing).contains(missing));
+    node.call("LOAD_SHARD", r#"{"shard_id":1}"#);
+    complete(&http);
+    assert_eq!(generate(&http), answer);
+    let metrics = node.call("GET_METRICS", "{}");
+    assert_eq!(metrics["data"]["requests"]["failed"], 0, "{metrics}");
+    assert!(metrics["data"]["requests"]["successful"].as_u64().unwrap() >= 2, "{metrics}");
+}
+
+#[test]
+fn a_command_that_cannot_be_carried_out_says_why() {
+    let files = split("commands", "2");
+    let bootstrap = Bootstrap::start("tcp", &[]);
+    let node = bootstrap.node("tcp", &files, &["--shard-id", "0"]);
+    node.process.says("Announced shard 0 to DHT");
+    let table = [
+        ("REBOOT", "{}", "unknown_command", "LOAD_SHARD"),
+        ("LOAD_SHARD", "{}", "bad_params", "shard_id"),
+        ("LOAD_SHARD", r#"{"shard_id":2}"#, "out_of_range", "shard 2 of a plan of 2 shards"),
+        ("LOAD_SHARD", r#"{"shard_id":1,"plan":"other"}"#, "bad_params", "not of other"),
+        ("LIST_FILES", r#"{"name":"shard-9.gguf"}"#, "not_found", "shard-9.gguf"),
+        ("INFERENCE", r#"{"prompt":"Hi","max_tokens":1}"#, "unavailable", "the pipeline is incomplete"),
+    ];
+    for (command, params, expected, words) in table {
+        let response = node.call(command, params);
+        assert_eq!(code(&response), expected, "{command} {params}: {response}");
+        assert!(response["error"]["message"].as_str().unwrap().contains(words), "{response}");
+        assert_eq!(response["request_id"], "shardctl");
+    }
+    std::fs::remove_file(files.0.join("shard-1.gguf")).unwrap();
+    let response = node.call("LOAD_SHARD", r#"{"shard_id":1}"#);
+    assert!(["not_found", "failed"].contains(&code(&response)), "{response}");
+    assert!(response["error"]["message"].as_str().unwrap().contains("shard-1.gguf"), "{response}");
+}
+
+#[test]
+fn a_node_without_its_file_joins_all_the_same_and_is_not_ready() {
+    let files = split("no-file", "2");
+    std::fs::remove_file(files.0.join("shard-1.gguf")).unwrap();
+    let bootstrap = Bootstrap::start("tcp", &[]);
+    let node = bootstrap.node("tcp", &files, &["--shard-id", "1"]);
+    node.process.says("Announced shard 1 to DHT");
+    assert!(get(&node.diagnostics, "/readyz", "shard 1").contains("503"));
+    assert!(get(&node.diagnostics, "/healthz", "ok").contains("200"));
+
+    let empty = Folder::new("no-manifest");
+    let other = bootstrap.node("tcp", &empty, &["--shard-id", "0"]);
+    // The plan comes from the first node, whose manifest names it; the file is nowhere.
+    let manifest = empty.0.join("manifest.json");
+    until("the manifest is fetched", || manifest.is_file());
+    let same = |folder: &Folder| std::fs::read(folder.0.join("manifest.json")).unwrap();
+    assert_eq!(same(&empty), same(&files));
+    other.process.says("Announced shard 0 to DHT");
+}
+
+#[test]
+fn bootstraps_come_and_go_and_the_node_finds_its_way_back() {
+    let files = split("bootstraps", "1");
+    let (first, second) = (Bootstrap::start("tcp", &[]), Bootstrap::start("tcp", &[]));
+    let address = first.address.clone();
+    let node = first.node("tcp", &files, &["--shard-id", "0", "--bootstrap", &second.address]);
+    node.process.says("Announced shard 0 to DHT");
+    // Whoever joins by the other one finds the shard as well.
+    let (_gateway, http) = second.gateway("tcp");
+    complete(&http);
+
+    drop((first, second));
+    node.process.says("No bootstrap node answered");
+    let back = Bootstrap::at(&address, "tcp", &[]);
+    let (_gateway, http) = back.gateway("tcp");
+    complete(&http);
+}
+
+#[test]
+fn a_bootstrap_is_found_by_name_and_over_ipv6() {
+    let files = split("names", "1");
+    for (listen, dial) in [("[::1]", "[::1]"), ("127.0.0.1", "localhost"), ("[::1]", "/dns6/localhost")] {
+        let port = super::process::free_port();
+        let mut bootstrap = Bootstrap::at(&format!("{listen}:{port}"), "dual", &[]);
+        bootstrap.address =
+            if dial.starts_with('/') { format!("{dial}/tcp/{port}") } else { format!("{dial}:{port}") };
+        let node = bootstrap.node("dual", &files, &["--shard-id", "0"]);
+        node.process.says("Announced shard 0 to DHT");
+    }
+}

@@ -1,0 +1,320 @@
+//! The commands of `/json-message/1.0`: parameters in, data out.
+//!
+//! | command | `params` | `data` |
+//! |---|---|---|
+//! | `GET_CAPABILITIES` | – | `{peer_id, shards: [announcement]}` |
+//! | `LOAD_SHARD` | [`LoadShard`] | [`LoadedShard`] |
+//! | `INFERENCE` | [`InferenceParams`] | [`InferenceResult`] |
+//! | `LIST_FILES` | [`ListFiles`] | [`FileList`] |
+//! | `GET_METRICS` | – | counts and times; the same object over `/metrics/1.0`, whatever is asked there |
+//! | `SYNC_TORRENTS` | [`Torrents`] | [`Torrents`] |
+//!
+//! Fields that a program does not know are ignored; those that it misses have defaults.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::announce::ReplicaState;
+use crate::message::{Request, RequestError};
+use crate::session::{Finish, Sampling};
+
+/// The names of all commands.
+pub const NAMES: [&str; 6] =
+    ["GET_CAPABILITIES", "LOAD_SHARD", "INFERENCE", "LIST_FILES", "GET_METRICS", "SYNC_TORRENTS"];
+/// Files that one message lists at most: 256 shards of four plans.
+pub const MAX_FILES: usize = 1024;
+/// Plans that one message lists at most.
+pub const MAX_PLANS: usize = 16;
+/// Seeders that one message names for a file or plan at most; with all bounds reached it stays below the limit of a request.
+pub const MAX_SEEDERS: usize = 12;
+/// Bytes of a file's name at most.
+pub const MAX_NAME: usize = 255;
+
+/// The commands that a node knows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// What the node is and can do. Answered with its announcements.
+    GetCapabilities,
+    /// Serve a shard, beside or instead of those that it serves.
+    LoadShard(LoadShard),
+    /// Run a prompt through the pipeline.
+    Inference(InferenceParams),
+    /// Which files the node seeds.
+    ListFiles(ListFiles),
+    /// Counts and times since the start.
+    GetMetrics,
+    /// Tell what files there are, and be told.
+    SyncTorrents(Torrents),
+}
+
+/// Parameters of `LOAD_SHARD`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadShard {
+    /// The shard.
+    pub shard_id: u32,
+    /// Give up the shards that the node has, once this one's file is there.
+    #[serde(default)]
+    pub replace: bool,
+    /// The plan that the asker means; empty is the node's own. Another one is refused.
+    #[serde(default)]
+    pub plan: String,
+    /// Answer after this many seconds at the latest, loaded or not.
+    #[serde(default = "default_wait_s")]
+    pub wait_s: u64,
+}
+
+fn default_wait_s() -> u64 {
+    60
+}
+
+/// Answer to `LOAD_SHARD`: how far the shard is by then. `GET_CAPABILITIES` tells later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadedShard {
+    /// The shard.
+    pub shard_id: u32,
+    /// `ready`, or what the node still does.
+    pub state: ReplicaState,
+    /// Of its download, 0 to 100.
+    #[serde(default)]
+    pub percent: f32,
+}
+
+/// Parameters of `INFERENCE`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InferenceParams {
+    /// The text to continue.
+    pub prompt: String,
+    /// Tokens to generate at most.
+    #[serde(default = "default_max_tokens")]
+    pub max_tokens: u32,
+    /// How to choose tokens.
+    #[serde(flatten)]
+    pub sampling: Sampling,
+}
+
+fn default_max_tokens() -> u32 {
+    64
+}
+
+/// Answer to `INFERENCE`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InferenceResult {
+    /// The text that follows the prompt.
+    pub text: String,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Tokens generated.
+    pub completion_tokens: u32,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// Parameters of `LIST_FILES`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListFiles {
+    /// One file by its name; empty is all of them. A name that the node does not seed is an error.
+    pub name: String,
+}
+
+/// Answer to `LIST_FILES`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileList {
+    /// In the order of names.
+    pub files: Vec<TorrentFile>,
+}
+
+/// A file that a node seeds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TorrentFile {
+    /// Its name: never a path.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Hex SHA-256 of the file.
+    pub info_hash: String,
+    /// Peers that have it whole; in a `LIST_FILES` answer none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seeders: Vec<String>,
+}
+
+/// Parameters and answer of `SYNC_TORRENTS`: what the sender knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Torrents {
+    /// Files and who has them, the sender included.
+    pub files: Vec<TorrentFile>,
+    /// Plans and who has their manifest.
+    pub plans: Vec<TorrentPlan>,
+}
+
+/// A plan and who has its manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TorrentPlan {
+    /// Its short name.
+    pub plan: String,
+    /// The sender made it of the model itself: it is what the cluster is to serve.
+    pub origin: bool,
+    /// Peers that have the manifest.
+    pub seeders: Vec<String>,
+}
+
+impl Request {
+    /// Which command it is, with its parameters read.
+    ///
+    /// # Errors
+    /// [`RequestError::UnknownCommand`] and [`RequestError::BadParams`].
+    pub fn command(&self) -> Result<Command, RequestError> {
+        match self.command.as_str() {
+            "GET_CAPABILITIES" => Ok(Command::GetCapabilities),
+            "LOAD_SHARD" => self.params("LOAD_SHARD").map(Command::LoadShard),
+            "INFERENCE" => self.params("INFERENCE").map(Command::Inference),
+            "LIST_FILES" => self.optional("LIST_FILES").map(Command::ListFiles),
+            "GET_METRICS" => Ok(Command::GetMetrics),
+            "SYNC_TORRENTS" => {
+                let torrents: Torrents = self.optional("SYNC_TORRENTS")?;
+                torrents.check()?;
+                Ok(Command::SyncTorrents(torrents))
+            }
+            unknown => Err(RequestError::UnknownCommand(unknown.chars().take(64).collect())),
+        }
+    }
+
+    fn params<T: DeserializeOwned>(&self, command: &'static str) -> Result<T, RequestError> {
+        T::deserialize(&self.params)
+            .map_err(|error| RequestError::BadParams { command, reason: error.to_string() })
+    }
+
+    /// `null` or no `params` at all are the defaults.
+    fn optional<T: DeserializeOwned + Default>(&self, command: &'static str) -> Result<T, RequestError> {
+        if self.params.is_null() { Ok(T::default()) } else { self.params(command) }
+    }
+}
+
+impl Torrents {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`RequestError::BadParams`] with the first that does not hold.
+    pub fn check(&self) -> Result<(), RequestError> {
+        let wrong = |reason: String| Err(RequestError::BadParams { command: "SYNC_TORRENTS", reason });
+        if self.files.len() > MAX_FILES || self.plans.len() > MAX_PLANS {
+            return wrong(format!(
+                "{} files and {} plans, at most {MAX_FILES} and {MAX_PLANS}",
+                self.files.len(),
+                self.plans.len()
+            ));
+        }
+        for file in &self.files {
+            let TorrentFile { name, info_hash, seeders, .. } = file;
+            let hash = info_hash.len() == 64 && info_hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if name.is_empty() || name.len() > MAX_NAME || name.contains(['/', '\\', '\0']) || !hash {
+                let name: String = name.chars().take(64).collect();
+                return wrong(format!("{name:?} is no file name, or its info_hash is not 64 hex digits"));
+            }
+            if seeders.len() > MAX_SEEDERS {
+                return wrong(format!("{name} has {} seeders, at most {MAX_SEEDERS}", seeders.len()));
+            }
+        }
+        for TorrentPlan { plan, seeders, .. } in &self.plans {
+            if plan.is_empty() || plan.len() > 32 || seeders.len() > MAX_SEEDERS {
+                let plan: String = plan.chars().take(64).collect();
+                return wrong(format!("plan {plan:?}: 1 to 32 bytes, at most {MAX_SEEDERS} seeders"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::message::{ErrorCode, MAX_REQUEST_BYTES, Request};
+
+    fn command(text: &str) -> Result<Command, RequestError> {
+        Request::decode(text.as_bytes()).and_then(|request| request.command())
+    }
+
+    #[test]
+    fn requests_are_read_tolerantly() {
+        let table = [
+            (r#"{"command":"GET_METRICS","from":"the future"}"#, Command::GetMetrics),
+            (r#"{"command":"LIST_FILES"}"#, Command::ListFiles(ListFiles::default())),
+            (
+                r#"{"command":"LIST_FILES","params":{"name":"shard-1.gguf"}}"#,
+                Command::ListFiles(ListFiles { name: "shard-1.gguf".into() }),
+            ),
+            (r#"{"command":"SYNC_TORRENTS","params":null}"#, Command::SyncTorrents(Torrents::default())),
+            (
+                r#"{"command":"LOAD_SHARD","request_id":"r","params":{"shard_id":3,"soon":true}}"#,
+                Command::LoadShard(LoadShard {
+                    shard_id: 3,
+                    replace: false,
+                    plan: String::new(),
+                    wait_s: 60,
+                }),
+            ),
+            (
+                r#"{"command":"INFERENCE","params":{"prompt":"Hi","temperature":0.5,"x":1}}"#,
+                Command::Inference(InferenceParams {
+                    prompt: "Hi".into(),
+                    max_tokens: 64,
+                    sampling: Sampling { temperature: 0.5, ..Sampling::default() },
+                }),
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(command(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let code = |text: &str| command(text).unwrap_err().code();
+        assert_eq!(code("{"), ErrorCode::BadJson);
+        assert_eq!(code("[]"), ErrorCode::BadJson);
+        assert_eq!(code("{\"command\":1}"), ErrorCode::BadJson);
+        assert_eq!(code("{\"command\":\"REBOOT\"}"), ErrorCode::UnknownCommand);
+        let long = " ".repeat(MAX_REQUEST_BYTES + 1);
+        assert_eq!(code(&long), ErrorCode::TooLarge);
+        let hash = "0".repeat(64);
+        let bad = [
+            r#"{"command":"INFERENCE","params":{"prompt":7}}"#.to_owned(),
+            r#"{"command":"INFERENCE"}"#.into(),
+            r#"{"command":"LOAD_SHARD"}"#.into(),
+            r#"{"command":"LOAD_SHARD","params":{"shard_id":-1}}"#.into(),
+            r#"{"command":"LIST_FILES","params":[1]}"#.into(),
+            r#"{"command":"SYNC_TORRENTS","params":{"files":[{"name":"a","size":1,"info_hash":"x"}]}}"#
+                .into(),
+            format!(
+                r#"{{"command":"SYNC_TORRENTS","params":{{"files":[{{"name":"../a","size":1,"info_hash":"{hash}"}}]}}}}"#
+            ),
+            r#"{"command":"SYNC_TORRENTS","params":{"plans":[{"plan":""}]}}"#.into(),
+        ];
+        for text in bad {
+            assert_eq!(code(&text), ErrorCode::BadParams, "{text}");
+        }
+        let unknown = command("{\"command\":\"REBOOT\"}").unwrap_err().to_string();
+        assert!(NAMES.iter().all(|name| unknown.contains(name)), "{unknown}");
+    }
+
+    #[test]
+    fn the_largest_list_fits_a_request() {
+        let peer = "12D3KooWKk3zSVNqbNdPFsNXQkWVSAKrhJFXwGubV7WZ13fh6wBt".to_owned();
+        let file = TorrentFile {
+            name: "shard-255.gguf".into(),
+            size: u64::MAX,
+            info_hash: "f".repeat(64),
+            seeders: vec![peer.clone(); MAX_SEEDERS],
+        };
+        let plan =
+            TorrentPlan { plan: "f".repeat(16), origin: true, seeders: vec![peer.clone(); MAX_SEEDERS] };
+        let all = Torrents { files: vec![file; MAX_FILES], plans: vec![plan; MAX_PLANS] };
+        all.check().unwrap();
+        let request = Request { command: "SYNC_TORRENTS".into(), request_id: "r".into(), params: json!(all) };
+        assert!(serde_json::to_vec(&request).unwrap().len() < MAX_REQUEST_BYTES);
+    }
+}
