@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! load:     map file ─▶ config ─▶ embedding? layers norm and head? ─▶ pack, tensor by tensor
-//! forward:  check the batch ─▶ passes of at most 128 rows:
+//! forward:  check the batch ─▶ passes of at most 64 rows:
 //!             tokens ─▶ embedding rows ┐
 //!             hidden states ───────────┴▶ layers in order ─▶ hidden states, or
 //!                                                            wanted rows ─▶ norm ─▶ head ─▶ logits
