@@ -48,7 +48,7 @@ mod weight_type;
 
 pub use activations::Activations;
 pub use blocks::dequantize_row;
-pub use matmul::{MatmulError, matmul, matmul_on};
+pub use matmul::{MatmulError, matmul, matmul_free, matmul_on};
 pub use matrix::{Matrix, MatrixError};
 pub use pool::Pool;
 pub use weight_type::WeightType;
