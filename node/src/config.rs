@@ -205,6 +205,8 @@ pub struct GatewayConfig {
     pub api_keys_file: Option<PathBuf>,
     /// A key that is good for the pipeline object only.
     pub operator_key_file: Option<PathBuf>,
+    /// How long a lost shard is waited for.
+    pub recovery: Duration,
     /// The process.
     pub run: RunConfig,
 }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write as _};
 
 use serde_json::Value;
 use shard_wire::layers::LayerRange;
-use shard_wire::pipeline::{PipelineStatus, ReplicaStatus};
+use shard_wire::pipeline::{Download, PipelineStatus, ReplicaStatus};
 
 use super::http::Gateway;
 use super::table::Table;
@@ -53,7 +53,7 @@ pub(super) fn changed_since(revision: &str) -> String {
 
 /// For people: one row for each replica, then what the whole is worth.
 fn table(status: &PipelineStatus) -> String {
-    let mut table = Table::new(&["shard", "layers", "node", "state", "latency", "requests"]);
+    let mut table = Table::new(&["shard", "layers", "node", "state", "progress", "latency", "requests"]);
     for shard in &status.shards {
         let name = [shard.shard_id.to_string(), layers(shard.layers)];
         if shard.replicas.is_empty() {
@@ -63,6 +63,7 @@ fn table(status: &PipelineStatus) -> String {
             table.row(name.iter().cloned().chain([
                 replica.peer_id.clone(),
                 state(replica).to_owned(),
+                progress(replica),
                 latency(replica),
                 replica.active_requests.to_string(),
             ]));
@@ -106,8 +107,18 @@ fn state(replica: &ReplicaStatus) -> &'static str {
     match (replica.loaded, replica.online) {
         (true, true) => "online",
         (_, false) => "offline",
+        (false, true) if replica.download.peers > 0 || replica.download.percent > 0.0 => "downloading",
         (false, true) => "loading",
     }
+}
+
+/// Of its file, while it has not all of it.
+fn progress(replica: &ReplicaStatus) -> String {
+    let Download { percent, bytes_per_s, peers } = replica.download;
+    if replica.loaded || state(replica) != "downloading" {
+        return "-".into();
+    }
+    format!("{percent:.0} %, {:.1} MB/s from {peers}", bytes_per_s as f64 / 1e6)
 }
 
 /// The last ping's round trip, once there was one.
@@ -138,6 +149,12 @@ mod tests {
             ..ReplicaStatus::default()
         };
         let gone = ReplicaStatus { peer_id: "12D3KooWGone".into(), loaded: true, ..ReplicaStatus::default() };
+        let fetching = ReplicaStatus {
+            peer_id: "12D3KooWNew".into(),
+            online: true,
+            download: Download { percent: 40.2, bytes_per_s: 8_100_000, peers: 3 },
+            ..ReplicaStatus::default()
+        };
         let status = PipelineStatus {
             cluster: "llama-cluster".into(),
             model: "tiny-tales".into(),
@@ -150,7 +167,13 @@ mod tests {
             reason: "shard 1 has not announced itself".into(),
             shards: vec![
                 ShardStatus { shard_id: 0, layers: range(0, 4), online: true, replicas: vec![replica, gone] },
-                ShardStatus { shard_id: 1, layers: range(4, 8), ..ShardStatus::default() },
+                ShardStatus {
+                    shard_id: 1,
+                    layers: range(4, 8),
+                    replicas: vec![fetching],
+                    ..ShardStatus::default()
+                },
+                ShardStatus { shard_id: 2, layers: range(8, 8), ..ShardStatus::default() },
             ],
             ..PipelineStatus::default()
         };
@@ -164,10 +187,11 @@ shards    1 of 2
 pipeline  not complete: shard 1 has not announced itself; layers 4-8 are missing
 swarm     not ready
 
-SHARD  LAYERS  NODE                                                  STATE    LATENCY  REQUESTS
-0      0-4     12D3KooWLc2gCgHfwhTLciZDnD6TfJ6e8UtwrVyRpvKtPQwtL8wa  online   0.3 ms   2
-0      0-4     12D3KooWGone                                          offline  -        0
-1      4-8     -                                                     missing
+SHARD  LAYERS  NODE                                                  STATE        PROGRESS               LATENCY  REQUESTS
+0      0-4     12D3KooWLc2gCgHfwhTLciZDnD6TfJ6e8UtwrVyRpvKtPQwtL8wa  online       -                      0.3 ms   2
+0      0-4     12D3KooWGone                                          offline      -                      -        0
+1      4-8     12D3KooWNew                                           downloading  40 %, 8.1 MB/s from 3  -        0
+2      8-8     -                                                     missing
 "
         );
     }

@@ -6,6 +6,7 @@
 //! 3 serve the API: a request is a prompt for the ring
 //! ```
 
+mod coordinator;
 mod facts;
 mod pipeline;
 mod proof;
@@ -85,7 +86,8 @@ pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), We
         network.streams(),
         Inboxes { stage: None, gateway: Some(gateway) },
     )?;
-    let front = Front::spawn(&network, lanes, inbox, view, sessions::Limits::default());
+    let limits = sessions::Limits { recovery: config.recovery, ..sessions::Limits::default() };
+    let front = Front::spawn(&network, lanes, inbox, view, limits);
     let Pipeline { model, status } =
         Pipeline::spawn(network.clone(), front.clone(), config.net.cluster.clone());
 
@@ -111,7 +113,7 @@ fn narrate(console: Console) -> impl FnMut(JoinReport) + Send + 'static {
         JoinReport::Unreachable { error, retry_in, .. } => {
             console.say(&report::connect_failed(&error, retry_in));
         }
-        JoinReport::Lost { peer } => console.say(&report::peer_disconnected(&peer)),
+        JoinReport::Lost { peer } => console.say(&report::peer_disconnected(&peer, None)),
         _ => {}
     }
 }
