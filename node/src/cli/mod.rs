@@ -185,6 +185,8 @@ fn daemon(
     config: RunConfig,
     program: impl AsyncFnOnce(Shutdown) -> Result<(), Failure>,
 ) -> Result<Ending, Failure> {
+    // Before there are threads: each of them allocates.
+    shard_engine::give_back_freed_memory();
     telemetry::start(config.log);
     block_on(async {
         program(Shutdown::watch(config.until_stdin_closes)?).await?;

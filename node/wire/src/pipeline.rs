@@ -31,7 +31,7 @@ pub struct PipelineStatus {
     pub missing_layers: Vec<LayerRange>,
     /// Every file of the manifest has a complete seeder and the pipeline is complete.
     pub swarm_ready: bool,
-    /// Why the pipeline is not complete, in words; empty when it is.
+    /// Why the pipeline is not complete, in words; when it is, replicas that a probe did not come back from.
     pub reason: String,
     /// How much of the model the origin has fetched.
     pub origin: Origin,
@@ -55,7 +55,7 @@ pub struct Origin {
 /// The last probe token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
-    /// It came back.
+    /// It came back, and so did the last one through every other replica.
     pub ok: bool,
     /// From OPEN to the token.
     pub latency_ms: f32,
