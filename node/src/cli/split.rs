@@ -86,7 +86,7 @@ pub(super) fn with_progress<T>(work: impl FnOnce(OnProgress<'_>) -> T) -> T {
             *current = Some(step);
             bar.set_message(match step {
                 Step::Hash => "reading",
-                Step::Verify => "verifying",
+                Step::Describe | Step::Verify => "verifying",
                 Step::Copy => "writing",
             });
             bar.set_length(total);

@@ -10,3 +10,4 @@ pub mod inspect;
 pub mod model;
 pub mod plan;
 pub mod split;
+pub mod view;
