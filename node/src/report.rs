@@ -6,6 +6,7 @@
 mod dht;
 mod loading;
 mod network;
+mod origin;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::io::{self, Write};
 pub use dht::*;
 pub use loading::*;
 pub use network::*;
+pub use origin::*;
 
 use crate::config::LogFormat;
 

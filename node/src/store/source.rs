@@ -10,6 +10,7 @@
 mod client;
 mod error;
 mod fetch;
+mod obtain;
 mod part;
 mod retry;
 
@@ -23,6 +24,7 @@ use shard_wire::manifest;
 pub use client::{Access, Client, Token};
 pub use error::{Class, SourceError};
 pub use fetch::{Event, Fetched, OnEvent, fetch};
+pub use obtain::{Obtained, SourceConfig, obtain};
 pub use retry::Patience;
 
 /// Longer names have no room for what is added to them (`.part.json`) in the 255 bytes of file systems.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use shard_engine::gguf::GgufError;
 
+use crate::store::model::ModelError;
+
 /// Why a model was not fetched. What has arrived is kept, but for what cannot be of use.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -123,6 +125,27 @@ pub enum SourceError {
         /// What the user said.
         expected: String,
     },
+    /// A file here, with other bytes than the user expects.
+    #[error("{path}: SHA-256 is {found}, expected {expected}: it is another file, or the checksum is wrong", path = path.display())]
+    OtherFile {
+        /// The file, or the first part.
+        path: PathBuf,
+        /// Of the bytes.
+        found: String,
+        /// What the user said.
+        expected: String,
+    },
+    /// A file here that is no model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A file here that cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Another program fetches the same.
     #[error("{path}: another program is fetching it: wait for it, or choose another folder", path = path.display())]
     Busy {
@@ -152,7 +175,7 @@ pub enum SourceError {
 pub enum Class {
     /// Soon.
     Passing,
-    /// When somebody has made room on this machine.
+    /// When somebody has made room or put a file on this machine.
     Here,
     /// Only when somebody has changed the source or the settings.
     Lasting,
@@ -170,7 +193,7 @@ impl SourceError {
                 let passes = status.is_server_error() && *status != StatusCode::NOT_IMPLEMENTED;
                 if passes || passing.contains(status) { Class::Passing } else { Class::Lasting }
             }
-            Self::Busy { .. } | Self::Write { .. } => Class::Here,
+            Self::Busy { .. } | Self::Write { .. } | Self::Model(_) | Self::Read { .. } => Class::Here,
             _ => Class::Lasting,
         }
     }

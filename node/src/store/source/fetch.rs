@@ -137,7 +137,7 @@ impl Fetch<'_> {
     /// All parts, whole.
     async fn all(&mut self, fresh: bool) -> Result<Vec<Part>, SourceError> {
         let remotes = self.remote.parts();
-        let sizes = self.sizes(&remotes).await;
+        let sizes = sizes(self.client, &remotes).await;
         let mut parts: Vec<Part> = Vec::with_capacity(remotes.len());
         self.done = 0;
         for (i, remote) in remotes.iter().enumerate() {
@@ -158,17 +158,6 @@ impl Fetch<'_> {
             parts.push(part);
         }
         Ok(parts)
-    }
-
-    /// Of every part of a model in several, so that progress is of all of it.
-    async fn sizes(&self, remotes: &[Remote]) -> Vec<Option<u64>> {
-        let mut sizes = Vec::with_capacity(remotes.len());
-        if remotes.len() > 1 {
-            for remote in remotes {
-                sizes.push(self.client.size(&remote.url).await);
-            }
-        }
-        sizes
     }
 
     async fn open(&mut self, remote: &Remote, before: Sha256, fresh: bool) -> Result<Part, SourceError> {
@@ -251,6 +240,7 @@ impl Fetch<'_> {
     ) -> (Result<Part, SourceError>, Result<(), SourceError>) {
         let (total, mut bytes) = (part.total(), part.bytes());
         let url = shown(part.url());
+        self.tell(bytes, total);
         let (chunks, writing) = mpsc::channel(QUEUE);
         let writer = spawn_blocking(move || {
             let written = part.write_all(writing);
@@ -294,8 +284,19 @@ impl Fetch<'_> {
     }
 }
 
+/// Of every part of a model in several, so that progress is of all of it.
+async fn sizes(client: &Client, remotes: &[Remote]) -> Vec<Option<u64>> {
+    let mut sizes = Vec::with_capacity(remotes.len());
+    if remotes.len() > 1 {
+        for remote in remotes {
+            sizes.push(client.size(&remote.url).await);
+        }
+    }
+    sizes
+}
+
 /// A thread's result; its panic is this task's.
-fn joined<T>(result: Result<Result<T, SourceError>, JoinError>) -> Result<T, SourceError> {
+pub(super) fn joined<T>(result: Result<Result<T, SourceError>, JoinError>) -> Result<T, SourceError> {
     match result.map_err(JoinError::try_into_panic) {
         Ok(result) => result,
         Err(Ok(panic)) => std::panic::resume_unwind(panic),
