@@ -205,7 +205,11 @@ impl Task {
         let mut progress = self.progress(State::Fetching);
         let mut on_event = |event: Event<'_>| match event {
             Event::Bytes { done, total } => progress.at(done, total),
-            Event::Resumed { name, bytes } => self.console.say(&report::origin_resumed(name, bytes)),
+            Event::Resumed { name, bytes } => {
+                self.console.say(&report::origin_resumed(name, bytes));
+                // It was read, not fetched.
+                progress.meter = Meter::new(Instant::now());
+            }
             Event::Restarted { name, why } => self.console.say(&report::origin_restarted(name, why)),
             Event::Retry { error, after } => {
                 let error = error.to_string();

@@ -13,7 +13,7 @@ use crate::config::Output;
 use crate::config::args::FetchConfig;
 use crate::shutdown::Shutdown;
 use crate::store::model::Model;
-use crate::store::source::{Event, Obtained, obtain};
+use crate::store::source::{Class, Event, Obtained, obtain};
 use crate::store::split::{Split, SplitRequest, split_hashed};
 
 /// Gets the model, cuts it if that is asked for, and says what is there.
@@ -32,13 +32,12 @@ pub(super) async fn run(config: FetchConfig, mut shutdown: Shutdown) -> Result<E
         }
         return Ok(Ending::Interrupted);
     };
-    let obtained = obtained.map_err(|error| match told.bytes {
-        0 => Failure::from(error),
-        bytes => {
+    let obtained = obtained.map_err(|error| match (told.bytes, error.class()) {
+        (0, _) | (_, Class::Lasting) => Failure::from(error),
+        (bytes, _) => {
             format!("{error}\n{} are kept, the same command goes on from there", HumanBytes(bytes)).into()
         }
-    });
-    let obtained = obtained?;
+    })?;
     let cutting = tokio::task::spawn_blocking({
         let (config, obtained) = (config.clone(), obtained.clone());
         move || cut(&config, &obtained)

@@ -11,7 +11,7 @@ pub enum OriginConfig {
     /// A model, as views of its file.
     Model {
         /// Where it comes from.
-        source: SourceConfig,
+        source: Box<SourceConfig>,
         /// How to cut it.
         shards: Shards,
         /// Where it is kept, if it has to be fetched.

@@ -7,6 +7,7 @@
 //! ```
 //! A source is parsed once, without a look at disk or network; [`fetch`] does all of that.
 
+mod answer;
 mod client;
 mod error;
 mod fetch;
@@ -84,10 +85,7 @@ fn hub(text: &str) -> Result<Source, String> {
     let [owner, name, file @ ..] = &parts[..] else {
         return Err("expected hf:OWNER/NAME/FILE.gguf[@REVISION]".into());
     };
-    if file.is_empty()
-        || !parts.iter().all(|part| is_plain(part))
-        || !revision.split('/').all(|p| is_plain(&p))
-    {
+    if file.is_empty() || !parts.iter().all(is_plain) || !revision.split('/').all(|p| is_plain(&p)) {
         return Err("expected hf:OWNER/NAME/FILE.gguf[@REVISION]".into());
     }
     let source = Source::Hub {

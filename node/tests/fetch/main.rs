@@ -45,7 +45,7 @@ async fn fetched(
     let mut told = Vec::new();
     let mut on_event = |event: Event<'_>| match event {
         Event::Bytes { done, total } => {
-            assert!(total.is_none_or(|total| done <= total), "{done} of {total:?}")
+            assert!(total.is_none_or(|total| done <= total), "{done} of {total:?}");
         }
         Event::Resumed { name, bytes } => told.push(format!("{name}: {bytes} are there")),
         Event::Restarted { name, why } => told.push(format!("{name}: {why}")),

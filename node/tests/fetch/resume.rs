@@ -8,7 +8,7 @@ use shard_node::store::source::{Access, Class};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
-use crate::source::{Answer, File, Source};
+use crate::source::{Answer, File, Request, Source};
 use crate::{access, fetched, models, names, patience};
 
 fn tiny() -> Vec<u8> {
@@ -37,7 +37,7 @@ async fn a_connection_that_breaks_again_and_again_costs_nothing_twice() {
     let (told, done) = fetched(&source.url("/m.gguf"), dir.path(), None, &access()).await;
     let done = done.unwrap();
     assert_eq!((done.received, done.sha256), (model.len() as u64, sha256(&model)));
-    let offsets: Vec<u64> = source.requests().iter().map(|request| request.offset()).collect();
+    let offsets: Vec<u64> = source.requests().iter().map(Request::offset).collect();
     assert_eq!(offsets, [0, MIB as u64, 2 * MIB as u64, 3 * MIB as u64]);
     assert!(source.requests()[1..].iter().all(|request| request.header("if-range") == Some("\"1\"")));
     assert_eq!(told.len(), 3);

@@ -74,7 +74,7 @@ impl OriginArgs {
         let Some(source) = self.model_source else { return Ok(self.shards_dir.map(OriginConfig::Split)) };
         let shards = shards(self.shards, self.layers)?.unwrap_or(Shards::Count(ORIGIN_SHARDS));
         let dir = self.shards_dir.unwrap_or_else(|| c::SHARDS_DIR.default.into());
-        Ok(Some(OriginConfig::Model { source: self.source.resolve(source), shards, dir }))
+        Ok(Some(OriginConfig::Model { source: Box::new(self.source.resolve(source)), shards, dir }))
     }
 }
 

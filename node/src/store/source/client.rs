@@ -145,8 +145,13 @@ impl Client {
         }
         let sent = self.http.request(method, url.clone()).headers(headers).send().await;
         sent.map_err(|error| {
-            let reason = chain(&error.without_url());
-            SourceError::Connect { url: shown(url), reason }
+            let (url, error) = (shown(url), error.without_url());
+            let reason = chain(&error);
+            match () {
+                () if is_untrusted(&error) => SourceError::Untrusted { url, reason },
+                () if error.is_redirect() || error.is_builder() => SourceError::Answer { url, reason },
+                () => SourceError::Connect { url, reason },
+            }
         })
     }
 }
@@ -193,6 +198,23 @@ pub(super) fn chain(error: &reqwest::Error) -> String {
         source = error.source();
     }
     text
+}
+
+/// Whether the other side's certificate was refused.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+            return true;
+        }
+        // An I/O error hides what is in it from those that ask for its source.
+        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inside {
+            Some(inside) => Some(inside),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// When a source wants to be asked again; the form with a date is rare, and then the usual pause holds.

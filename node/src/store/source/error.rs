@@ -55,6 +55,14 @@ pub enum SourceError {
         /// What the network said.
         reason: String,
     },
+    /// Somebody else's certificate, or that of an authority that nobody knows.
+    #[error("{url}: {reason}; if its authority is to be trusted, name its certificate by --ca-file")]
+    Untrusted {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The answer ended early.
     #[error("{url}: the connection broke after {bytes} bytes{of}: {reason}", of = of(*.total))]
     Broken {

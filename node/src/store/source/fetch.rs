@@ -3,7 +3,7 @@
 //! ```text
 //!  1. look     what is there of every part: whole, begun, nothing          part.rs
 //!  2. ask      for the rest of this version, else for all of it            client.rs
-//!  3. decide   what the answer is                                          understand: pure
+//!  3. decide   what the answer is                                          answer.rs: pure
 //!  4. write    and hash, on a thread beside the network
 //!  5. again    after a pause, where that helps                             retry.rs: pure
 //!  6. check    the hash of all parts
@@ -13,13 +13,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
-use reqwest::{Response, StatusCode};
+use reqwest::Response;
 use sha2::{Digest, Sha256};
 use shard_engine::gguf::Gguf;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 
+use super::answer::{Answer, understand};
 use super::client::{Client, chain, retry_after};
 use super::part::{Part, WriteError};
 use super::{Remote, SourceError, shown};
@@ -137,18 +137,22 @@ impl Fetch<'_> {
     /// All parts, whole.
     async fn all(&mut self, fresh: bool) -> Result<Vec<Part>, SourceError> {
         let remotes = self.remote.parts();
-        let sizes = sizes(self.client, &remotes).await;
+        let mut known = None;
         let mut parts: Vec<Part> = Vec::with_capacity(remotes.len());
         self.done = 0;
         for (i, remote) in remotes.iter().enumerate() {
-            let others = sizes.iter().enumerate().filter(|(j, _)| *j != i);
-            self.total = others.map(|(_, size)| *size).sum::<Option<u64>>();
             let before = parts.last().map_or_else(Sha256::new, |part| part.hasher().clone());
             let mut part = self.open(remote, before, fresh).await?;
             if part.bytes() > 0 {
                 (self.on_event)(Event::Resumed { name: part.name(), bytes: part.bytes() });
             }
             while !part.is_whole() {
+                let sizes = match &known {
+                    Some(sizes) => sizes,
+                    None => known.insert(sizes(self.client, &remotes).await),
+                };
+                let others = sizes.iter().enumerate().filter(|(j, _)| *j != i);
+                self.total = others.map(|(_, size)| *size).sum::<Option<u64>>();
                 part = self.rest(part).await?;
             }
             if i == 0 {
@@ -266,7 +270,7 @@ impl Fetch<'_> {
             }
         };
         drop(chunks);
-        let (mut part, written) = match joined(writer.await.map(Ok)) {
+        let (part, written) = match joined(writer.await.map(Ok)) {
             Ok(done) => done,
             Err(error) => return (Err(error), Ok(())),
         };
@@ -278,7 +282,7 @@ impl Fetch<'_> {
                 let reason = "it ended early".into();
                 Err(SourceError::Broken { url, bytes: part.bytes(), total, reason })
             }
-            (Ok(()), None) => part.finish().map_err(|error| part.write_error(error)),
+            (Ok(()), None) => return finish(part).await,
         };
         (Ok(part), ended)
     }
@@ -286,13 +290,27 @@ impl Fetch<'_> {
 
 /// Of every part of a model in several, so that progress is of all of it.
 async fn sizes(client: &Client, remotes: &[Remote]) -> Vec<Option<u64>> {
-    let mut sizes = Vec::with_capacity(remotes.len());
-    if remotes.len() > 1 {
-        for remote in remotes {
-            sizes.push(client.size(&remote.url).await);
+    let mut sizes = vec![None; remotes.len()];
+    for (size, remote) in sizes.iter_mut().zip(remotes).filter(|_| remotes.len() > 1) {
+        *size = client.size(&remote.url).await;
+        // One that does not say is not asked again.
+        if size.is_none() {
+            break;
         }
     }
     sizes
+}
+
+/// Brings all bytes to the disk, which may take a while.
+async fn finish(mut part: Part) -> (Result<Part, SourceError>, Result<(), SourceError>) {
+    let finished = spawn_blocking(move || {
+        let finished = part.finish().map_err(|error| part.write_error(error));
+        (part, finished)
+    });
+    match joined(finished.await.map(Ok)) {
+        Ok((part, finished)) => (Ok(part), finished),
+        Err(error) => (Err(error), Ok(())),
+    }
 }
 
 /// A thread's result; its panic is this task's.
@@ -312,78 +330,3 @@ fn check_header(part: &Part, parts: usize) -> Result<(), SourceError> {
     let said = header.metadata.get::<u32>("split.count").map_err(wrong)?.unwrap_or(1).max(1);
     if said as usize == parts { Ok(()) } else { Err(SourceError::Parts { url, said, named: parts }) }
 }
-
-/// What an answer is.
-#[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    /// What was asked for: the rest.
-    Rest,
-    /// The whole file.
-    All { validator: Option<String>, total: Option<u64>, why: Option<&'static str> },
-    /// What is here is of no use: ask for all.
-    Again(&'static str),
-    /// A status that is no file.
-    Refused,
-    /// It contradicts itself.
-    Wrong(String),
-}
-
-/// What the answer to a request for `resume`, of a file of `total` bytes, is.
-fn understand(
-    status: StatusCode,
-    headers: &HeaderMap,
-    resume: Option<(u64, &str)>,
-    total: Option<u64>,
-) -> Answer {
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    // A weak ETag is of no byte in particular.
-    let strong = text(&ETAG).filter(|etag| !etag.starts_with("W/"));
-    let validator = strong.or_else(|| text(&LAST_MODIFIED)).map(str::to_owned);
-    match (status, resume) {
-        (StatusCode::OK, _) => {
-            let total = text(&CONTENT_LENGTH).and_then(|length| length.parse().ok());
-            let why = resume.map(|(_, known)| match validator.as_deref() == Some(known) {
-                true => "the source gives no ranges",
-                false => "it has changed at the source",
-            });
-            Answer::All { validator, total, why }
-        }
-        (StatusCode::PARTIAL_CONTENT, Some((offset, known))) => {
-            let range = text(&CONTENT_RANGE).and_then(content_range);
-            match range {
-                _ if validator.as_deref().is_some_and(|found| found != known) => {
-                    Answer::Again("it has changed at the source")
-                }
-                Some((start, all))
-                    if start == offset && (all == total || total.is_none() || all.is_none()) =>
-                {
-                    Answer::Rest
-                }
-                Some((start, _)) if start == offset => Answer::Again("its size has changed at the source"),
-                _ => Answer::Wrong(format!(
-                    "asked for the bytes from {offset} on, it sends {:?}",
-                    text(&CONTENT_RANGE).unwrap_or("no Content-Range")
-                )),
-            }
-        }
-        (StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) => {
-            Answer::Again("the source has fewer bytes than are here")
-        }
-        (status, _) if status.is_success() => Answer::Wrong(format!("{status} to a request for a file")),
-        _ => Answer::Refused,
-    }
-}
-
-/// First byte, and the size of all, of `bytes 10-19/20`.
-fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
-    let (range, all) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let start = range.split_once('-')?.0.trim().parse().ok()?;
-    match all {
-        "*" => Some((start, None)),
-        all => Some((start, Some(all.parse().ok()?))),
-    }
-}
-
-#[cfg(test)]
-#[path = "fetch_tests.rs"]
-mod tests;

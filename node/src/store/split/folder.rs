@@ -136,7 +136,7 @@ impl Old {
         }
         for (i, (file, layout)) in manifest.files.iter().zip(cut.files()).enumerate() {
             // Another version of this program may have laid it out otherwise.
-            let header = hash::sha256(&*cut.header(i)?);
+            let header = hash::sha256(&cut.header(i)?);
             let piece = file.pieces.first().map(|piece| &piece.sha256);
             let on_disk = std::fs::metadata(folder.file(&file.name)).map(|about| about.len());
             if piece != Some(&header) || file.size != layout.file_bytes || on_disk.ok() != Some(file.size) {
