@@ -38,6 +38,7 @@ struct Server {
     port: u16,
     diagnostics: u16,
     lines: mpsc::Receiver<String>,
+    said: Vec<String>,
 }
 
 fn free_port() -> u16 {
@@ -70,19 +71,21 @@ impl Server {
                 let _ = told.send(line).await;
             }
         });
-        let mut server = Self { process, port, diagnostics, lines };
+        let mut server = Self { process, port, diagnostics, lines, said: Vec::new() };
         server.says("Bootstrap server started!").await;
         server
     }
 
-    /// Waits for a line.
+    /// The first line with these words, now or later.
     async fn says(&mut self, words: &str) -> String {
+        let mut next = 0;
         deadline(async {
             loop {
-                let line = self.lines.recv().await.expect("it has ended");
-                if line.contains(words) {
-                    return line;
+                if let Some(line) = self.said[next..].iter().find(|line| line.contains(words)) {
+                    return line.clone();
                 }
+                next = self.said.len();
+                self.said.push(self.lines.recv().await.expect("it has ended"));
             }
         })
         .await
