@@ -6,6 +6,7 @@
 
 pub mod args;
 mod bootstrap;
+mod origin;
 mod values;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use shard_engine::Device;
 use thiserror::Error;
 
 pub use bootstrap::{Bootstrap, BootstrapError};
+pub use origin::{OriginConfig, SourceConfig};
 
 /// A name that fits a protocol name, a DNS label's length.
 const CLUSTER_NAME_BYTES: usize = 63;
@@ -148,6 +150,8 @@ pub struct RunConfig {
 pub struct ServerConfig {
     /// The network.
     pub net: NetConfig,
+    /// The model that it gives to nodes, if any.
+    pub origin: Option<OriginConfig>,
     /// Where diagnostics are answered.
     pub diagnostics: SocketAddr,
     /// The process.
@@ -228,6 +232,14 @@ pub enum ConfigError {
     /// A shard twice.
     #[error("--shard-id names shard {0} twice")]
     ShardTwice(u32),
+    /// Two ways to cut that differ.
+    #[error("--shards {shards} does not fit --layers, which names {starts} shards")]
+    ShardsAndLayers {
+        /// By `--shards`.
+        shards: u16,
+        /// By `--layers`.
+        starts: usize,
+    },
     /// A shard that the plan cannot have.
     #[error("--shard-id {shard} does not exist among --total-shards {total} (0 to {last})", last = total - 1)]
     NoSuchShard {

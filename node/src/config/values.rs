@@ -15,6 +15,14 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| "expected a port number from 0 to 65535".into())
 }
 
+/// A SHA-256, in lower case.
+pub(super) fn sha256(text: &str) -> Result<String, String> {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err("expected 64 hexadecimal digits, as sha256sum prints them".into());
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
 /// A cluster name: it becomes part of protocol names and DHT keys.
 pub(super) fn cluster(text: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

@@ -9,4 +9,6 @@ pub mod hash;
 pub mod inspect;
 pub mod model;
 pub mod plan;
+pub mod source;
 pub mod split;
+pub mod view;

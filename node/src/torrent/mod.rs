@@ -1,5 +1,6 @@
 //! `/torrent/1.0`: manifests and pieces on raw streams, each verified by who asked for it.
 
+pub mod content;
 pub mod fetch;
 pub mod serve;
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::PROTOCOL;
+use super::content::Content;
 use crate::library::Library;
 use crate::net::hex;
 
@@ -27,13 +29,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What this node gives to peers. Clones share it.
 #[derive(Clone, Default)]
 pub struct Shelf {
-    inner: Arc<RwLock<Content>>,
+    inner: Arc<RwLock<Contents>>,
 }
 
 #[derive(Default)]
-struct Content {
+struct Contents {
     manifests: HashMap<[u8; 32], Arc<Vec<u8>>>,
-    files: HashMap<[u8; 32], (PathBuf, u64)>,
+    files: HashMap<[u8; 32], Arc<dyn Content>>,
 }
 
 impl Shelf {
@@ -45,8 +47,21 @@ impl Shelf {
             let path = library.path(file);
             let whole = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == file.size);
             if let Some(key) = file_key(&file.sha256).filter(|_| whole) {
-                content.files.insert(key, (path, file.size));
+                content.files.insert(key, Arc::new(Stored { path, size: file.size }));
             }
+        }
+    }
+
+    /// Gives the manifest of a plan.
+    pub fn offer_manifest(&self, plan: &str, bytes: Arc<Vec<u8>>) {
+        let mut content = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        content.manifests.insert(plan_key(plan), bytes);
+    }
+
+    /// Gives a file, named by its hash.
+    pub fn offer_content(&self, sha256: &str, content: Arc<dyn Content>) {
+        if let Some(key) = file_key(sha256) {
+            self.inner.write().unwrap_or_else(PoisonError::into_inner).files.insert(key, content);
         }
     }
 
@@ -96,21 +111,21 @@ impl Shelf {
                 Kind::Manifest => {
                     content.manifests.get(&request.what).map(|bytes| Found::Bytes(Arc::clone(bytes)))
                 }
-                Kind::Piece => {
-                    content.files.get(&request.what).cloned().map(|(path, size)| Found::File(path, size))
-                }
+                Kind::Piece => content.files.get(&request.what).map(|file| Found::File(Arc::clone(file))),
             }
         };
         match found {
             None => (Status::NotFound, Vec::new()),
             Some(Found::Bytes(bytes)) => (Status::Ok, bytes.to_vec()),
-            Some(Found::File(path, size)) => {
+            Some(Found::File(file)) => {
                 let end = request.offset.checked_add(u64::from(request.length));
-                if end.is_none_or(|end| end > size) {
+                if end.is_none_or(|end| end > file.size()) {
                     return (Status::NotFound, Vec::new());
                 }
-                let read =
-                    tokio::task::spawn_blocking(move || read_range(&path, request.offset, request.length));
+                let read = tokio::task::spawn_blocking(move || {
+                    let mut data = vec![0; request.length as usize];
+                    file.read_at(request.offset, &mut data).map(|()| data)
+                });
                 match read.await {
                     Ok(Ok(data)) => (Status::Ok, data),
                     _ => (Status::Unavailable, Vec::new()),
@@ -122,15 +137,23 @@ impl Shelf {
 
 enum Found {
     Bytes(Arc<Vec<u8>>),
-    File(PathBuf, u64),
+    File(Arc<dyn Content>),
 }
 
-fn read_range(path: &Path, offset: u64, length: u32) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut data = vec![0; length as usize];
-    file.read_exact(&mut data)?;
-    Ok(data)
+/// A file on disk.
+struct Stored {
+    path: PathBuf,
+    size: u64,
+}
+
+impl Content for Stored {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        File::open(&self.path)?.read_exact_at(buffer, offset)
+    }
 }
 
 /// The plan's name as a request has it: its bytes, padded with zeros.

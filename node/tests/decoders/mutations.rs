@@ -9,8 +9,18 @@ const EXTREMES: [u64; 10] =
     [0, 1, 0x7F, 0xFF, 0x7FFF_FFFF, 0xFFFF_FFFF, 1 << 32, 1 << 48, i64::MAX as u64, u64::MAX];
 /// What stands for a number in JSON, and need not be one.
 const WORDS: [&str; 12] = [
-    "-1", "0", "1e39", "-1e400", "4294967296", "18446744073709551615", "18446744073709551616", "0.1", "null",
-    "\"\"", "[]", "[{}]",
+    "-1",
+    "0",
+    "1e39",
+    "-1e400",
+    "4294967296",
+    "18446744073709551615",
+    "18446744073709551616",
+    "0.1",
+    "null",
+    "\"\"",
+    "[]",
+    "[{}]",
 ];
 
 /// Every mutation of every file.

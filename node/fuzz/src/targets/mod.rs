@@ -63,7 +63,12 @@ impl Target {
         let read = (self.body)(data);
         let taken = ALLOCATOR.peak_usage().saturating_sub(before);
         let allowed = self.base + self.per_byte * data.len();
-        assert!(taken <= allowed, "{} took {taken} bytes for {}: allowed are {allowed}", self.name, data.len());
+        assert!(
+            taken <= allowed,
+            "{} took {taken} bytes for {}: allowed are {allowed}",
+            self.name,
+            data.len()
+        );
         read
     }
 }
