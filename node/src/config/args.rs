@@ -4,6 +4,7 @@ mod client;
 mod engine;
 mod net;
 mod run;
+mod swarm;
 mod up;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ pub use client::{AskArgs, CallArgs, GatewayAddress, GenerateArgs, StatusArgs};
 pub use engine::EngineArgs;
 pub use net::{DialArgs, NetArgs};
 pub use run::{RunArgs, UNTIL_STDIN_CLOSES};
+pub use swarm::{SwarmArgs, UploadArgs};
 pub use up::{UpArgs, UpPorts};
 
 use super::values::{duration, port};
@@ -37,6 +39,8 @@ pub struct ServerArgs {
     #[arg(long = c::SERVER_DIAGNOSTICS_PORT.flag, env = c::SERVER_DIAGNOSTICS_PORT.env, default_value = c::SERVER_DIAGNOSTICS_PORT.default, value_name = "PORT", value_parser = port)]
     diagnostics_port: u16,
     #[command(flatten)]
+    upload: UploadArgs,
+    #[command(flatten)]
     run: RunArgs,
 }
 
@@ -45,7 +49,8 @@ impl ServerArgs {
     pub fn resolve(self) -> ServerConfig {
         let net = self.net.resolve(self.port, Vec::new());
         let diagnostics = SocketAddr::new(net.listen, self.diagnostics_port);
-        ServerConfig { net, diagnostics, run: self.run.resolve() }
+        let upload_limit = self.upload.upload_limit;
+        ServerConfig { net, diagnostics, upload_limit, run: self.run.resolve() }
     }
 }
 
@@ -82,6 +87,8 @@ pub struct ListenerArgs {
     /// Time between announcements, in seconds or as 5m
     #[arg(long = c::REFRESH_INTERVAL.flag, env = c::REFRESH_INTERVAL.env, default_value = c::REFRESH_INTERVAL.default, value_name = "TIME", value_parser = duration)]
     refresh_interval: Duration,
+    #[command(flatten)]
+    swarm: SwarmArgs,
     #[command(flatten)]
     engine: EngineArgs,
     /// Engine threads [default: the cores that this process may use]
@@ -121,6 +128,7 @@ impl ListenerArgs {
             },
             shards_dir: self.shards_dir,
             refresh: self.refresh_interval,
+            swarm: self.swarm.resolve(),
             engine: self.engine.resolve(self.threads),
             diagnostics,
             run: self.run.resolve(),

@@ -54,7 +54,8 @@ struct Inner {
 pub struct Download {
     name: String,
     progress: watch::Receiver<Progress>,
-    task: JoinHandle<Result<PathBuf, DownloadError>>,
+    /// Absent when its end was told.
+    task: Option<JoinHandle<Result<PathBuf, DownloadError>>>,
 }
 
 impl Downloads {
@@ -95,7 +96,7 @@ impl Downloads {
             };
             run::run(&inner, file, seeders, &Arc::new(sender), &stop).await
         });
-        Download { name: file_name.to_owned(), progress, task }
+        Download { name: file_name.to_owned(), progress, task: Some(task) }
     }
 }
 
@@ -105,22 +106,24 @@ impl Download {
         self.progress.clone()
     }
 
-    /// Waits for its end: the path of the whole, verified file.
+    /// Waits for its end: the path of the whole, verified file. It is told once.
     ///
     /// # Errors
     /// See [`DownloadError`]: the disk's, or the manifest's; never a peer's.
     pub async fn finished(&mut self) -> Result<PathBuf, DownloadError> {
         let ended = || DownloadError::Ended { name: self.name.clone() };
-        if self.task.is_finished() && self.progress.borrow().phase == Phase::Over {
-            return Err(ended());
-        }
-        (&mut self.task).await.unwrap_or_else(|_| Err(ended()))
+        let Some(task) = &mut self.task else { return Err(ended()) };
+        let result = task.await;
+        self.task = None;
+        result.unwrap_or_else(|_| Err(ended()))
     }
 }
 
 impl Drop for Download {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! piece of the file has left once; who asks for one is sent elsewhere, to those that have it. With three ways out, so
 //! that nobody waits for ever: nobody else is asking for the file; or nobody that the piece was given to has been heard
 //! of for [`GONE`]; or this peer has been asking for it for [`UNREACHABLE`], so those that have it do not give it.
+//! When all have left once, only what has left a moment ago ([`SETTLING`]) is elsewhere: the others are about to hear of
+//! it, and would otherwise all ask for the last pieces here.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,6 +17,8 @@ use shard_wire::manifest;
 pub(super) const GONE: Duration = Duration::from_secs(10);
 /// Somebody has the piece by now and is not reached.
 pub(super) const UNREACHABLE: Duration = Duration::from_secs(30);
+/// A piece arrives at a peer, and the others hear of it.
+pub(super) const SETTLING: Duration = Duration::from_secs(5);
 /// Peers that are remembered for one file, and receivers of one piece.
 const MAX_PEERS: usize = 256;
 const MAX_RECEIVERS: usize = 4;
@@ -50,13 +54,14 @@ pub(super) struct Ledger<P> {
     /// How often each piece was given.
     times: Vec<u32>,
     bytes: u64,
-    first_round: Option<FirstRound<P>>,
+    origin: Option<Origin<P>>,
 }
 
 #[derive(Debug)]
-struct FirstRound<P> {
+struct Origin<P> {
+    /// Pieces that have not left yet.
     left: usize,
-    given_to: HashMap<usize, Vec<P>>,
+    given_to: HashMap<usize, Vec<(P, Instant)>>,
     heard: HashMap<P, Instant>,
     /// Since when a peer has asked for a piece in vain.
     refused: HashMap<(P, usize), Instant>,
@@ -64,31 +69,20 @@ struct FirstRound<P> {
 
 impl<P: Copy + Eq + Hash> Ledger<P> {
     pub(super) fn new(pieces: usize, initial_seeding: bool) -> Self {
-        let first_round = FirstRound {
-            left: pieces,
-            given_to: HashMap::new(),
-            heard: HashMap::new(),
-            refused: HashMap::new(),
-        };
-        Self {
-            times: vec![0; pieces],
-            bytes: 0,
-            first_round: (initial_seeding && pieces > 0).then_some(first_round),
-        }
+        let origin =
+            Origin { left: pieces, given_to: HashMap::new(), heard: HashMap::new(), refused: HashMap::new() };
+        Self { times: vec![0; pieces], bytes: 0, origin: initial_seeding.then_some(origin) }
     }
 
     /// Whether `peer` is given `piece` now; if so it counts as given.
     pub(super) fn may_leave(&mut self, peer: P, piece: usize, now: Instant) -> bool {
         let Some(times) = self.times.get_mut(piece) else { return false };
-        let may = match &mut self.first_round {
+        let may = match &mut self.origin {
             None => true,
-            Some(round) => round.may_leave(peer, piece, *times, now),
+            Some(origin) => origin.may_leave(peer, piece, *times, now),
         };
         if may {
             *times += 1;
-        }
-        if self.first_round.as_ref().is_some_and(|round| round.left == 0) {
-            self.first_round = None;
         }
         may
     }
@@ -102,10 +96,10 @@ impl<P: Copy + Eq + Hash> Ledger<P> {
     pub(super) fn came_back(&mut self, peer: P, piece: usize) {
         let Some(times) = self.times.get_mut(piece) else { return };
         *times = times.saturating_sub(1);
-        if let Some(round) = &mut self.first_round {
-            round.left += usize::from(*times == 0);
-            if let Some(receivers) = round.given_to.get_mut(&piece) {
-                receivers.retain(|receiver| *receiver != peer);
+        if let Some(origin) = &mut self.origin {
+            origin.left += usize::from(*times == 0);
+            if let Some(receivers) = origin.given_to.get_mut(&piece) {
+                receivers.retain(|(receiver, _)| *receiver != peer);
             }
         }
     }
@@ -122,7 +116,7 @@ impl<P: Copy + Eq + Hash> Ledger<P> {
     }
 }
 
-impl<P: Copy + Eq + Hash> FirstRound<P> {
+impl<P: Copy + Eq + Hash> Origin<P> {
     fn may_leave(&mut self, peer: P, piece: usize, times: u32, now: Instant) -> bool {
         if self.heard.len() >= MAX_PEERS {
             self.heard.retain(|_, at| now.saturating_duration_since(*at) < GONE);
@@ -134,7 +128,11 @@ impl<P: Copy + Eq + Hash> FirstRound<P> {
                 && self.heard.get(other).is_some_and(|at| now.saturating_duration_since(*at) < GONE)
         };
         let alone = !self.heard.keys().any(is_here);
-        let held = self.given_to.get(&piece).is_some_and(|receivers| receivers.iter().any(is_here));
+        let counts = |at: &Instant| self.left > 0 || now.saturating_duration_since(*at) < SETTLING;
+        let held = self
+            .given_to
+            .get(&piece)
+            .is_some_and(|receivers| receivers.iter().any(|(receiver, at)| is_here(receiver) && counts(at)));
         let since = self.refused.get(&(peer, piece));
         let unreachable = since.is_some_and(|at| now.saturating_duration_since(*at) >= UNREACHABLE);
         if times > 0 && held && !alone && !unreachable {
@@ -143,9 +141,11 @@ impl<P: Copy + Eq + Hash> FirstRound<P> {
         }
         self.refused.remove(&(peer, piece));
         let receivers = self.given_to.entry(piece).or_default();
-        if receivers.len() < MAX_RECEIVERS && !receivers.contains(&peer) {
-            receivers.push(peer);
+        receivers.retain(|(receiver, _)| *receiver != peer);
+        if receivers.len() >= MAX_RECEIVERS {
+            receivers.remove(0);
         }
+        receivers.push((peer, now));
         self.left -= usize::from(times == 0);
         true
     }
@@ -159,9 +159,13 @@ mod tests {
     fn places_are_found_exactly() {
         let layout = Layout { places: manifest::cut_tensor(0, (2 << 20) + 5).collect() };
         assert_eq!(layout.len(), 3);
-        for (offset, length, piece) in
-            [(0, 1 << 20, Some(0)), (2 << 20, 5, Some(2)), (2 << 20, 4, None), (1, 1 << 20, None), (9 << 20, 5, None)]
-        {
+        for (offset, length, piece) in [
+            (0, 1 << 20, Some(0)),
+            (2 << 20, 5, Some(2)),
+            (2 << 20, 4, None),
+            (1, 1 << 20, None),
+            (9 << 20, 5, None),
+        ] {
             assert_eq!(layout.find(offset, length), piece, "{offset}+{length}");
         }
     }
@@ -195,9 +199,15 @@ mod tests {
             (22, 'c', 0, true, "all that have it are gone"),
             (22, 'a', 0, false, "c has it"),
             (23, 'a', 2, true, "nobody has it: now all have left once"),
-            (23, 'b', 2, true, "normal service"),
+            (24, 'b', 2, false, "the others are about to hear of it"),
+            (24, 'b', 1, true, "normal service"),
+            (28, 'b', 2, true, "normal service"),
         ] {
-            assert_eq!(ledger.may_leave(peer, piece, at(second)), may, "at {second} s, {peer} asks for {piece}: {why}");
+            assert_eq!(
+                ledger.may_leave(peer, piece, at(second)),
+                may,
+                "at {second} s, {peer} asks for {piece}: {why}"
+            );
         }
     }
 
@@ -211,7 +221,7 @@ mod tests {
             ledger.may_leave('a', 9, now);
             assert!(!ledger.may_leave('b', 0, now), "{seconds}");
             // It is still there, as its other requests show.
-            ledger.first_round.as_mut().unwrap().heard.insert('a', now);
+            ledger.origin.as_mut().unwrap().heard.insert('a', now);
         }
         assert!(ledger.may_leave('b', 0, begin + UNREACHABLE));
     }

@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{PeerId, Stream};
-use shard_wire::torrent::{
-    ANSWER_LEN, Have, Kind, MAX_WAIT, Request, Status, TorrentError, decode_answer,
-};
+use shard_wire::torrent::{ANSWER_LEN, Have, Kind, MAX_WAIT, Request, Status, TorrentError, decode_answer};
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};

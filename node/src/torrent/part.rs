@@ -7,12 +7,12 @@
 //! A piece is hashed, written in its place, and then its bit is written. So after a kill at any moment the bits claim
 //! nothing that was not written, and at most the pieces under way are fetched again. A power failure may reorder the
 //! two, and anybody may write to the file, so a claim is only a hint: a new start hashes every claimed piece before it
-//! counts. That costs a second for each gigabyte or two and needs no fsync per piece. The bytes between tensors were
+//! counts, and keeps the claim until then. That costs a second for each gigabyte or two and needs no fsync per piece. The bytes between tensors were
 //! never written, and are zeros.
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,9 +44,16 @@ pub(super) struct Part {
     about: manifest::File,
     hashes: Vec<[u8; 32]>,
     file: File,
-    state: Mutex<File>,
+    state: Mutex<State>,
     paths: Paths,
     bits: watch::Sender<Bits>,
+}
+
+/// The state file, and the bits in it: those of pieces that are verified, and of those that it claimed and that were not
+/// hashed yet.
+struct State {
+    file: File,
+    bits: Bits,
 }
 
 struct Paths {
@@ -86,16 +93,14 @@ impl Part {
         };
         let key = file_key(&about.sha256).unwrap_or_default();
         let hashes = about.pieces.iter().filter_map(|piece| file_key(&piece.sha256)).collect();
-        let mut file = disk.open(&paths.part).map_err(failed(&paths.part))?;
-        lock(&file, &paths.part)?;
+        let mut file = open_locked(&*disk, &paths.part)?;
         let mut state = disk.open(&paths.state).map_err(failed(&paths.state))?;
         let claims = match read_state(&state, about.pieces.len()) {
             Some((of, bits)) if of == key => bits,
             Some(_) => {
                 std::fs::rename(&paths.part, &paths.old).map_err(failed(&paths.old))?;
                 std::fs::remove_file(&paths.state).map_err(failed(&paths.state))?;
-                file = disk.open(&paths.part).map_err(failed(&paths.part))?;
-                lock(&file, &paths.part)?;
+                file = open_locked(&*disk, &paths.part)?;
                 state = disk.open(&paths.state).map_err(failed(&paths.state))?;
                 Bits::new(about.pieces.len())
             }
@@ -108,13 +113,13 @@ impl Part {
                 bits
             }
         };
-        let none = Bits::new(about.pieces.len());
-        let begun = [&key[..], none.as_bytes()].concat();
+        let begun = [&key[..], claims.as_bytes()].concat();
         state.set_len(begun.len() as u64).map_err(failed(&paths.state))?;
         disk.write_at(&state, &begun, 0).map_err(failed(&paths.state))?;
         file.set_len(about.size).map_err(failed(&paths.part))?;
-        let bits = watch::Sender::new(none);
-        Ok((Self { disk, about, hashes, file, state: Mutex::new(state), paths, bits }, claims))
+        let state = Mutex::new(State { file: state, bits: claims.clone() });
+        let bits = watch::Sender::new(Bits::new(about.pieces.len()));
+        Ok((Self { disk, about, hashes, file, state, paths, bits }, claims))
     }
 
     pub(super) fn about(&self) -> &manifest::File {
@@ -136,11 +141,9 @@ impl Part {
         buffer.resize(place.size as usize, 0);
         let failed = |source| DownloadError::Read { path: self.paths.part.clone(), source };
         self.file.read_exact_at(buffer, place.offset).map_err(failed)?;
-        if !self.is_right(piece, buffer) {
-            return Ok(Stored::Wrong);
-        }
-        self.set(piece)?;
-        Ok(Stored::Right)
+        let right = self.is_right(piece, buffer);
+        self.record(piece, right)?;
+        Ok(if right { Stored::Right } else { Stored::Wrong })
     }
 
     /// Verifies a piece and writes it to its place.
@@ -153,7 +156,7 @@ impl Part {
             return Ok(Stored::Wrong);
         }
         self.disk.write_at(&self.file, bytes, place.offset).map_err(|source| self.unwritten(source))?;
-        self.set(piece)?;
+        self.record(piece, true)?;
         Ok(Stored::Right)
     }
 
@@ -161,15 +164,21 @@ impl Part {
         self.hashes.get(piece).is_some_and(|hash| Sha256::digest(bytes)[..] == hash[..])
     }
 
-    fn set(&self, piece: usize) -> Result<(), DownloadError> {
+    fn record(&self, piece: usize, is_there: bool) -> Result<(), DownloadError> {
         // Two pieces of one byte would overwrite one another.
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_there {
+            state.bits.set(piece)
+        } else {
+            state.bits.clear(piece)
+        }
         let byte = piece / 8;
-        let mut bits = self.bits.borrow().as_bytes().get(byte).copied().unwrap_or_default();
-        bits |= 1 << (piece % 8);
+        let bits = state.bits.as_bytes().get(byte).copied().unwrap_or_default();
         let offset = (STATE_HEAD + byte) as u64;
-        self.disk.write_at(&state, &[bits], offset).map_err(|source| self.unwritten(source))?;
-        self.bits.send_modify(|bits| bits.set(piece));
+        self.disk.write_at(&state.file, &[bits], offset).map_err(|source| self.unwritten(source))?;
+        if is_there {
+            self.bits.send_modify(|bits| bits.set(piece));
+        }
         Ok(())
     }
 
@@ -204,12 +213,18 @@ impl Part {
         Ok(())
     }
 
+    /// Removes what there is of it.
+    pub(super) fn discard(&self) {
+        // What is left over harms nobody, and a later download clears it.
+        let _ = (std::fs::remove_file(&self.paths.part), std::fs::remove_file(&self.paths.state));
+    }
+
     /// Gives the file its final name, if `found` is its hash.
     pub(super) fn publish(&self, found: String) -> Result<PathBuf, DownloadError> {
         let Paths { target, part, state, old } = &self.paths;
         if found != self.about.sha256 {
             // Nothing in it can be trusted to be of the right file.
-            let _ = (std::fs::remove_file(part), std::fs::remove_file(state));
+            self.discard();
             let expected = self.about.sha256.clone();
             return Err(DownloadError::Inconsistent { path: target.clone(), found, expected });
         }
@@ -218,7 +233,7 @@ impl Part {
             io::ErrorKind::NotFound => DownloadError::Vanished { path: part.clone() },
             _ => DownloadError::Publish { path: target.clone(), source },
         })?;
-        // What is left over harms nobody, and a later download clears it.
+        // As in `discard`.
         let _ = (std::fs::remove_file(state), std::fs::remove_file(old));
         Ok(target.clone())
     }
@@ -245,12 +260,20 @@ fn read_state(state: &File, pieces: usize) -> Option<([u8; 32], Bits)> {
     Some((head, bits.unwrap_or_else(|| Bits::new(pieces))))
 }
 
-fn lock(file: &File, path: &Path) -> Result<(), DownloadError> {
+/// Opens a file that nobody else has open, under this name: while one waits, another download may have finished it.
+fn open_locked(disk: &dyn Disk, path: &Path) -> Result<File, DownloadError> {
+    let failed = |source| DownloadError::Open { path: path.to_owned(), source };
     for _ in 0..LOCK_TRIES {
+        let file = disk.open(path).map_err(failed)?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
             // Some network file systems cannot lock; there the user has to take care.
-            Err(TryLockError::Error(_)) | Ok(()) => return Ok(()),
+            Err(TryLockError::Error(_)) | Ok(()) => {
+                let (here, there) = (file.metadata().map_err(failed)?, path.metadata());
+                if there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino())) {
+                    return Ok(file);
+                }
+            }
         }
     }
     Err(DownloadError::Busy { path: path.to_owned() })

@@ -228,8 +228,7 @@ impl<P: Copy + Ord + std::hash::Hash> Plan<P> {
             Have::Some { bits, .. } => {
                 // Somebody else is fetching.
                 self.wanted.scatter();
-                let changed =
-                    (0..self.sizes.len()).filter(|piece| was.has(*piece) != bits.has(*piece));
+                let changed = (0..self.sizes.len()).filter(|piece| was.has(*piece) != bits.has(*piece));
                 changed.for_each(|piece| self.wanted.shift(piece as u32, bits.has(piece)));
             }
         }
@@ -248,14 +247,7 @@ impl<P: Copy + Ord + std::hash::Hash> Plan<P> {
         self.last_stored = now;
     }
 
-    fn on_refused(
-        &mut self,
-        peer: P,
-        piece: u32,
-        why: Refusal,
-        now: Duration,
-        actions: &mut Vec<Action<P>>,
-    ) {
+    fn on_refused(&mut self, peer: P, piece: u32, why: Refusal, now: Duration, actions: &mut Vec<Action<P>>) {
         self.take_back(peer, piece);
         let Some(state) = self.peers.get_mut(&peer) else { return };
         match why {
@@ -371,7 +363,7 @@ impl<P: Copy + Ord + std::hash::Hash> Plan<P> {
         self.wanted.remove(piece);
         self.asked.entry(piece).or_insert(Asked { copies: 0, since: now }).copies += 1;
         if let Some(state) = self.peers.get_mut(&peer) {
-            state.asked(piece, size);
+            state.asked(piece, size, now);
         }
     }
 

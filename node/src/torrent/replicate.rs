@@ -25,7 +25,9 @@ impl FromStr for Replicate {
         match text {
             "own" => Ok(Self::Own),
             "all" => Ok(Self::All),
-            count => count.parse().map(Self::Count).map_err(|_| "expected own, all or a number of files".into()),
+            count => {
+                count.parse().map(Self::Count).map_err(|_| "expected own, all or a number of files".into())
+            }
         }
     }
 }

@@ -112,7 +112,12 @@ enum Answer {
     Manifest(Arc<Vec<u8>>),
     Have(Have),
     /// The head and the first block of a piece in one buffer, and what it is a piece of.
-    Piece { buffer: Vec<u8>, entry: Arc<Entry>, request: Request, piece: Given },
+    Piece {
+        buffer: Vec<u8>,
+        entry: Arc<Entry>,
+        request: Request,
+        piece: Given,
+    },
 }
 
 impl Asker {
@@ -205,11 +210,7 @@ impl Asker {
         }
     }
 
-    async fn write(
-        &self,
-        writer: &mut WriteHalf<Stream>,
-        answer: Answer,
-    ) -> io::Result<()> {
+    async fn write(&self, writer: &mut WriteHalf<Stream>, answer: Answer) -> io::Result<()> {
         match answer {
             Answer::Status(status) => self.send(writer, &encode_answer(status, 0)).await?,
             Answer::Manifest(bytes) => {

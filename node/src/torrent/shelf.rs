@@ -15,11 +15,12 @@ use super::ledger::{Layout, Ledger};
 use super::limit::Limit;
 use crate::library::Library;
 use crate::net::hex;
+use crate::store::scan::{self, Found};
 
 /// Streams that are given pieces at once; each has two pieces in memory.
 const SLOTS: usize = 16;
-/// Files on the shelf; beyond it they are not seeded. Each is some bytes, and a count for each piece.
-pub const MAX_FILES: usize = 10_000;
+/// Files on the shelf; beyond it they are not seeded.
+const MAX_FILES: usize = scan::MAX_FILES;
 
 /// How this node gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,11 +105,11 @@ impl Shelf {
     pub fn offer(&self, library: &Library) {
         self.offer_parsed(&library.plan, Arc::new(library.bytes.clone()), &library.manifest);
         for file in &library.manifest.files {
-            let content = FileContent::open(library.path(file));
-            if let Ok(content) = content.map_err(drop).and_then(|content| {
-                if content.size() == file.size { Ok(content) } else { Err(()) }
-            }) {
-                self.offer_content(&file.sha256, Arc::new(content));
+            match FileContent::open(library.path(file)) {
+                Ok(content) if content.size() == file.size => {
+                    self.offer_content(&file.sha256, Arc::new(content));
+                }
+                _ => {}
             }
         }
     }
@@ -151,6 +152,18 @@ impl Shelf {
         entries.files.insert(key, Arc::new(entry));
     }
 
+    /// Gives what a scan has found, whether a manifest names it or not.
+    pub fn offer_found(&self, found: &[Found]) {
+        for file in found {
+            match FileContent::open(file.path.clone()) {
+                Ok(content) if content.size() == file.size => {
+                    self.offer_content(&file.sha256, Arc::new(content));
+                }
+                _ => tracing::warn!("{} has changed since it was hashed: not seeded", file.path.display()),
+            }
+        }
+    }
+
     /// Gives those pieces of a file that are there.
     pub(super) fn offer_partial(
         &self,
@@ -186,8 +199,7 @@ impl Shelf {
 
     /// What of each file has left this node so far, by hash.
     pub fn served(&self) -> Vec<Served> {
-        let files: Vec<_> =
-            self.read().files.iter().map(|(key, entry)| (*key, Arc::clone(entry))).collect();
+        let files: Vec<_> = self.read().files.iter().map(|(key, entry)| (*key, Arc::clone(entry))).collect();
         let mut served: Vec<Served> = files
             .into_iter()
             .map(|(key, entry)| {

@@ -21,9 +21,9 @@ struct Full(AtomicU64);
 
 impl Disk for Full {
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let taken = self.0.try_update(Ordering::SeqCst, Ordering::SeqCst, |room| {
-            room.checked_sub(bytes.len() as u64)
-        });
+        let taken = self
+            .0
+            .try_update(Ordering::SeqCst, Ordering::SeqCst, |room| room.checked_sub(bytes.len() as u64));
         match taken {
             Ok(_) => file.write_all_at(bytes, offset),
             Err(_) => {
@@ -123,10 +123,9 @@ async fn a_manifest_that_contradicts_itself_gives_no_file() {
     let seeder = Node::seeder(&made, Transport::Tcp, ShelfOptions::default()).await;
     let right = made.manifest.files[0].sha256.clone();
     made.manifest.files[0].sha256 = "00".repeat(32);
-    seeder.shelf.offer_content(
-        &made.manifest.files[0].sha256,
-        Arc::new(crate::harness::Memory(made.bytes.to_vec())),
-    );
+    seeder
+        .shelf
+        .offer_content(&made.manifest.files[0].sha256, Arc::new(crate::harness::Memory(made.bytes.to_vec())));
     let node = Node::start(Transport::Tcp).await;
     node.dial(&seeder.peer).await;
     let error = patiently(node.fetch(&made, &[seeder.id()]).finished()).await.unwrap_err();

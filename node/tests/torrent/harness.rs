@@ -76,8 +76,7 @@ impl Made {
             size: size as u64,
             sha256: sha256(&bytes[offset..offset + size]),
         };
-        let tensors =
-            vec![tensor("a", header, second - gap - header), tensor("b", second, size - second)];
+        let tensors = vec![tensor("a", header, second - gap - header), tensor("b", second, size - second)];
         let shard = file(NAME, &bytes, 1, tensors);
         let tokenizer = file(manifest::TOKENIZER, &[seed; 100], 0, Vec::new());
         let manifest = Manifest {

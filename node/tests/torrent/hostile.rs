@@ -159,10 +159,10 @@ async fn requests_that_cannot_be_are_refused_and_others_are_served() {
     let made = Made::new(4, 46);
     let seeder = Node::seeder(&made, Transport::Tcp, ShelfOptions::default()).await;
     let stranger = Peer::start(DhtMode::Client, Transport::Tcp).await;
-    let peer = deadline(stranger.network.dial(Some(seeder.id()), seeder.peer.addresses().await)).await.unwrap();
-    let what: [u8; 32] = std::array::from_fn(|i| {
-        u8::from_str_radix(&made.file().sha256[2 * i..2 * i + 2], 16).unwrap()
-    });
+    let peer =
+        deadline(stranger.network.dial(Some(seeder.id()), seeder.peer.addresses().await)).await.unwrap();
+    let what: [u8; 32] =
+        std::array::from_fn(|i| u8::from_str_radix(&made.file().sha256[2 * i..2 * i + 2], 16).unwrap());
     let ask = |request: [u8; 48]| {
         let mut control = stranger.network.streams();
         async move {

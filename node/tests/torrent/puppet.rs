@@ -60,7 +60,11 @@ impl Puppet {
 }
 
 /// `None` when the peer leaves.
-async fn answer(mut stream: Stream, deed: &(dyn Fn(Request) -> Deed + Send + Sync), asked: &AtomicUsize) -> Option<()> {
+async fn answer(
+    mut stream: Stream,
+    deed: &(dyn Fn(Request) -> Deed + Send + Sync),
+    asked: &AtomicUsize,
+) -> Option<()> {
     loop {
         let mut bytes = [0; REQUEST_LEN];
         if stream.read_exact(&mut bytes).await.is_err() {

@@ -80,7 +80,8 @@ async fn nodes_that_begin_together_take_about_one_copy_from_the_origin() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seeder_with_one_slot_serves_everybody_in_turn() {
     let made = Made::new(6, 4);
-    let seeder = Node::seeder(&made, Transport::Tcp, ShelfOptions { slots: 1, ..ShelfOptions::default() }).await;
+    let seeder =
+        Node::seeder(&made, Transport::Tcp, ShelfOptions { slots: 1, ..ShelfOptions::default() }).await;
     let (first, second) = (Node::start(Transport::Tcp).await, Node::start(Transport::Tcp).await);
     first.dial(&seeder.peer).await;
     second.dial(&seeder.peer).await;

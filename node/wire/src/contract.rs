@@ -114,6 +114,12 @@ settings! {
     MODEL_NAME = "model-name", "LLAMA_MODEL_NAME", "", [ShardListener];
     /// Where the shard files and the manifest lie.
     SHARDS_DIR = "shards-dir", "LLAMA_SHARDS_DIR", "models_cache/shards", [ShardListener];
+    /// Which further files of the plan to fetch and give.
+    REPLICATE = "replicate", "LLAMA_REPLICATE", "own", [ShardListener];
+    /// Bytes that all files in the folder may have.
+    STORAGE_LIMIT = "storage-limit", "LLAMA_STORAGE_LIMIT", "", [ShardListener];
+    /// Bytes per second of pieces to peers.
+    UPLOAD_LIMIT = "upload-limit", "LLAMA_UPLOAD_LIMIT", "", [Server, ShardListener];
     /// Seconds between announcements.
     REFRESH_INTERVAL = "refresh-interval", "LLAMA_REFRESH_INTERVAL", "300", [ShardListener];
     /// Threads of the engine.

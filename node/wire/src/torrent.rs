@@ -244,9 +244,7 @@ mod tests {
         assert_eq!(with(7, 255), Err(TorrentError::TooLarge(255 << 24 | 7)));
         let patient = Request { kind: Kind::Have, length: MAX_WAIT + 1, ..request };
         assert_eq!(Request::decode(&patient.encode()), Err(TorrentError::TooLong(MAX_WAIT + 1)));
-        for status in
-            [Status::Ok, Status::NotFound, Status::Unavailable, Status::Busy, Status::Elsewhere]
-        {
+        for status in [Status::Ok, Status::NotFound, Status::Unavailable, Status::Busy, Status::Elsewhere] {
             assert_eq!(decode_answer(&encode_answer(status, 3)), Ok((status, 3)));
         }
         assert_eq!(decode_answer(&[2, 9, 0, 0, 0, 0, 0, 0]), Err(TorrentError::Status(9)));
@@ -263,7 +261,7 @@ mod tests {
         assert_eq!(request.encode().to_vec(), expected);
 
         let mut bits = Bits::new(10);
-        [0, 1, 9].map(|piece| bits.set(piece));
+        [0, 1, 9].iter().for_each(|piece| bits.set(*piece));
         let have = Have::Some { revision: 3, bits };
         let data = have.encode();
         assert_eq!(data, [3, 0, 0, 0, 0, 0, 0, 0, 0b0000_0011, 0b0000_0010]);

@@ -44,7 +44,6 @@ pub(super) async fn run(
     let path = match found {
         Found::Whole(path) => path,
         Found::Part(part) => {
-            let part = Arc::new(part);
             let offered = Offered::new(&inner.shelf, &part);
             let whole = fetch(inner, &part, seeders, progress).await?;
             progress.send_modify(|progress| progress.phase = Phase::Finishing);

@@ -48,7 +48,8 @@ impl Whole {
             about.pieces.get(self.gapless).map_or(about.size, |piece| piece.offset)
         };
         let last = to == about.size;
-        let Some((mut hasher, at, mut buffer)) = self.idle.take_if(|(_, at, _)| to > *at && (last || to - *at >= LEAST))
+        let Some((mut hasher, at, mut buffer)) =
+            self.idle.take_if(|(_, at, _)| to > *at && (last || to - *at >= LEAST))
         else {
             return;
         };

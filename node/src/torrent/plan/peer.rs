@@ -166,7 +166,11 @@ impl Peer {
         }
     }
 
-    pub(super) fn asked(&mut self, piece: u32, size: u64) {
+    pub(super) fn asked(&mut self, piece: u32, size: u64, now: Duration) {
+        if self.asked.is_empty() {
+            // Time in which it was asked for nothing says nothing about its rate.
+            (self.rate.since, self.rate.bytes) = (now, 0);
+        }
         if self.asked.insert(piece) {
             self.asked_bytes += size;
         }
@@ -220,8 +224,7 @@ impl Peer {
     }
 
     pub(super) fn has_room(&self, size: u64) -> bool {
-        self.asked.is_empty()
-            || (self.asked.len() < MAX_ASKED && self.asked_bytes + size <= self.window())
+        self.asked.is_empty() || (self.asked.len() < MAX_ASKED && self.asked_bytes + size <= self.window())
     }
 
     /// One piece, while a peer that was busy has not given anything yet.
