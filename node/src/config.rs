@@ -21,6 +21,8 @@ use thiserror::Error;
 pub use bootstrap::{Bootstrap, BootstrapError};
 pub use origin::{OriginConfig, SourceConfig};
 
+use crate::torrent::replicate::Replicate;
+
 /// A name that fits a protocol name, a DNS label's length.
 const CLUSTER_NAME_BYTES: usize = 63;
 /// Shards of a plan at most; a route's trace has as many entries.
@@ -154,8 +156,21 @@ pub struct ServerConfig {
     pub origin: Option<OriginConfig>,
     /// Where diagnostics are answered.
     pub diagnostics: SocketAddr,
+    /// Bytes per second of model files to all peers together.
+    pub upload_limit: Option<u64>,
     /// The process.
     pub run: RunConfig,
+}
+
+/// How a node fetches model files and gives them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwarmConfig {
+    /// Which files beside those of its shards.
+    pub replicate: Replicate,
+    /// Bytes that all model files in its folder may have.
+    pub storage_limit: Option<u64>,
+    /// Bytes per second to all peers together.
+    pub upload_limit: Option<u64>,
 }
 
 /// `shard_listener`.
@@ -171,6 +186,8 @@ pub struct ListenerConfig {
     pub shards_dir: PathBuf,
     /// Between announcements.
     pub refresh: Duration,
+    /// Fetching and giving model files.
+    pub swarm: SwarmConfig,
     /// The engine.
     pub engine: EngineConfig,
     /// Where diagnostics are answered.

@@ -5,6 +5,7 @@ mod engine;
 mod net;
 mod run;
 mod source;
+mod swarm;
 mod up;
 
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ pub use engine::EngineArgs;
 pub use net::{DialArgs, NetArgs, SECRET_VARIABLE, SecretArgs};
 pub use run::{RunArgs, UNTIL_STDIN_CLOSES};
 pub use source::{FetchArgs, FetchConfig, SourceArgs};
+pub use swarm::{SwarmArgs, UploadArgs};
 pub use up::{UpArgs, UpPorts};
 
 use self::source::OriginArgs;
@@ -47,6 +49,8 @@ pub struct ServerArgs {
     #[command(flatten)]
     origin: OriginArgs,
     #[command(flatten)]
+    upload: UploadArgs,
+    #[command(flatten)]
     run: RunArgs,
 }
 
@@ -58,7 +62,8 @@ impl ServerArgs {
     pub fn resolve(self) -> Result<ServerConfig, ConfigError> {
         let net = self.net.resolve(self.port, Vec::new());
         let diagnostics = SocketAddr::new(net.listen, self.diagnostics_port);
-        Ok(ServerConfig { net, origin: self.origin.resolve()?, diagnostics, run: self.run.resolve() })
+        let (origin, upload_limit) = (self.origin.resolve()?, self.upload.upload_limit);
+        Ok(ServerConfig { net, origin, diagnostics, upload_limit, run: self.run.resolve() })
     }
 }
 
@@ -96,6 +101,8 @@ pub struct ListenerArgs {
     /// Time between announcements, in seconds or as 5m
     #[arg(long = c::REFRESH_INTERVAL.flag, env = c::REFRESH_INTERVAL.env, default_value = c::REFRESH_INTERVAL.default, value_name = "TIME", value_parser = duration)]
     refresh_interval: Duration,
+    #[command(flatten)]
+    swarm: SwarmArgs,
     #[command(flatten)]
     engine: EngineArgs,
     /// Engine threads [default: the cores that this process may use]
@@ -135,6 +142,7 @@ impl ListenerArgs {
             },
             shards_dir: self.shards_dir,
             refresh: self.refresh_interval,
+            swarm: self.swarm.resolve(),
             engine: self.engine.resolve(self.threads),
             diagnostics,
             run: self.run.resolve(),

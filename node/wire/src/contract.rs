@@ -149,6 +149,12 @@ settings! {
     HF_ENDPOINT = "hf-endpoint", "LLAMA_HF_ENDPOINT", "https://huggingface.co", [Server, Fetch];
     /// Replace the shards of another model.
     FORCE = "force", "LLAMA_FORCE", "", [Fetch];
+    /// Which further files of the plan to fetch and give.
+    REPLICATE = "replicate", "LLAMA_REPLICATE", "own", [ShardListener];
+    /// Bytes that all files in the folder may have.
+    STORAGE_LIMIT = "storage-limit", "LLAMA_STORAGE_LIMIT", "", [ShardListener];
+    /// Bytes per second of pieces to peers.
+    UPLOAD_LIMIT = "upload-limit", "LLAMA_UPLOAD_LIMIT", "", [Server, ShardListener];
     /// Seconds between announcements.
     REFRESH_INTERVAL = "refresh-interval", "LLAMA_REFRESH_INTERVAL", "300", [ShardListener];
     /// Threads of the engine.
