@@ -127,6 +127,8 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
         incarnation: now_ms(),
         entries: start::entries(&config.net),
         shards: Some(shards.clone()),
+        member: None,
+        files: None,
         refresh_interval: config.refresh,
     };
     let joiner = Joiner::spawn(network.clone(), joiner_config, narrate(console, &config, &network));
@@ -271,6 +273,13 @@ fn narrate(
             let loaded = shard.capabilities.shard_loaded;
             console.say(&report::announced(&cluster, shard.shard_id, &me, shard.layers, loaded));
         }
+        JoinReport::Registering { .. }
+        | JoinReport::FileRegistered { .. }
+        | JoinReport::FileNotRegistered { .. }
+        | JoinReport::FileWithdrawn { .. }
+        | JoinReport::MemberAnnounced { .. }
+        | JoinReport::MemberNotStored { .. }
+        | JoinReport::NotFound { .. } => {}
         JoinReport::NotStored { shard_id, error } => {
             console.say(&report::announce_failed(shard_id, &error));
         }
