@@ -135,6 +135,13 @@ pub enum NetEvent {
         /// The address.
         address: Multiaddr,
     },
+    /// A lookup found no record: whoever would announce it has not yet. Told of a few lookups, not of all.
+    NotFound {
+        /// The query's number.
+        query: u64,
+        /// The key.
+        key: String,
+    },
     /// We no longer listen on one.
     ListeningEnded {
         /// The address.
@@ -208,6 +215,7 @@ enum Command {
     GetRecords { key: String, found: mpsc::Sender<Vec<u8>> },
     Provide { key: String, reply: Reply<()> },
     StopProviding { key: String },
+    RemoveRecord { key: String },
     GetProviders { key: String, found: mpsc::Sender<PeerId> },
     Find { peer: PeerId, reply: Reply<Vec<Multiaddr>> },
     Snapshot { reply: oneshot::Sender<Snapshot> },
@@ -358,6 +366,11 @@ impl Network {
     /// Provides a key no longer. What others have stored expires.
     pub async fn stop_providing(&self, key: String) {
         self.tell(Command::StopProviding { key }).await;
+    }
+
+    /// Forgets our own record under a key. What others have stored expires.
+    pub async fn remove_record(&self, key: String) {
+        self.tell(Command::RemoveRecord { key }).await;
     }
 
     /// Looks the providers of a key up: each as it is found, until the query ends or the receiver is dropped.
