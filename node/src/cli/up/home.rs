@@ -10,20 +10,18 @@
 use std::env;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process;
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::run_folder::RunFolder;
 use crate::cli::split::with_progress;
 use crate::store::split::{Shards, SplitError, SplitRequest, split};
 
 /// Beside the repository's README.
 const MODELS: &str = "models_cache";
 const DEFAULT_MODEL: &str = "tiny-tales-f16.gguf";
-const PROGRAMS: [&str; 3] = ["server", "shard_listener", "web_server"];
 
 /// Why a fleet has no place or no model.
 #[derive(Debug, Error)]
@@ -70,8 +68,7 @@ pub(in crate::cli) struct Home {
     pub(in crate::cli) shards: PathBuf,
     /// Links and logs of this run.
     pub(in crate::cli) run: PathBuf,
-    /// Locked as long as this run lives.
-    _alive: File,
+    folder: RunFolder,
 }
 
 impl Home {
@@ -95,27 +92,16 @@ impl Home {
         let lock_path = state.join("lock");
         let lock = File::create(&lock_path).map_err(failed("create", &lock_path))?;
         lock.lock().map_err(failed("lock", &lock_path))?;
-        sweep(&state);
         make_shards(&model, cut, &shards)?;
 
-        let run = state.join(format!("run-{}", process::id()));
-        make(&run)?;
-        let alive_path = run.join("alive");
-        let alive = File::create(&alive_path).map_err(failed("create", &alive_path))?;
-        alive.lock().map_err(failed("lock", &alive_path))?;
+        let folder = RunFolder::make(&state)?;
         drop(lock);
-        let executable = env::current_exe().map_err(failed("find the executable for", &run))?;
-        for program in PROGRAMS {
-            let link = run.join(program);
-            symlink(&executable, &link).map_err(failed("link", &link))?;
-        }
-        Ok(Self { state, shards, run, _alive: alive })
+        Ok(Self { state, shards, run: folder.path.clone(), folder })
     }
 
     /// Removes what only this run needed.
     pub(in crate::cli) fn forget(self) {
-        // Left behind, the next run removes it.
-        let _ = fs::remove_dir_all(&self.run);
+        self.folder.forget();
     }
 }
 
@@ -124,19 +110,6 @@ fn make_shards(model: &Path, cut: &Shards, out: &Path) -> Result<(), HomeError> 
     let request = SplitRequest { model, out, shards: cut.clone(), force: true };
     let done = with_progress(|progress| split(&request, progress));
     done.map(drop).map_err(|source| HomeError::Split { model: model.to_owned(), source: Box::new(source) })
-}
-
-/// Removes the folders of runs that have ended.
-fn sweep(state: &Path) {
-    let Ok(entries) = fs::read_dir(state) else { return };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let of_a_run = entry.file_name().to_string_lossy().starts_with("run-");
-        let ended = || File::open(path.join("alive")).is_ok_and(|alive| alive.try_lock().is_ok());
-        if of_a_run && ended() {
-            let _ = fs::remove_dir_all(&path);
-        }
-    }
 }
 
 /// Tells models of one name apart, and cuts of one model.
@@ -168,11 +141,11 @@ fn models_folder() -> Option<PathBuf> {
     folders.map(|folder| folder.join(MODELS)).find(|models| models.join(DEFAULT_MODEL).is_file())
 }
 
-fn make(folder: &Path) -> Result<(), HomeError> {
+pub(super) fn make(folder: &Path) -> Result<(), HomeError> {
     fs::create_dir_all(folder).map_err(failed("create", folder))
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
     let path = path.to_owned();
     move |source| HomeError::State { action, path, source }
 }
