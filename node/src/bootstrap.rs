@@ -94,7 +94,7 @@ fn tell(console: Console, event: &NetEvent) {
         NetEvent::Connected { peer, address, outbound } => {
             console.say(&report::peer_connected(peer, address, *outbound));
         }
-        NetEvent::Disconnected { peer } => console.say(&report::peer_disconnected(peer)),
+        NetEvent::Disconnected { peer } => console.say(&report::peer_disconnected(peer, None)),
         NetEvent::RoutingUpdated { peer } => console.say(&report::routing_updated(peer, false)),
         NetEvent::Bootstrapped | NetEvent::ListeningEnded { .. } => {}
     }

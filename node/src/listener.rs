@@ -15,6 +15,7 @@ mod narrate;
 mod status;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use shard_wire::command::{TorrentPlan, Torrents};
@@ -83,16 +84,15 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
     let Member { network, keypair, requests } =
         start::member(&config.net, identify, DhtMode::Server, 3 * config.refresh)?;
     let library = here(&config)?;
-    let model =
-        library.as_deref().and_then(|library| library.model_name()).or(config.expected.model_name.clone());
-    console.say(&report::configuration(&config, model.as_deref(), library.as_deref()));
+    console.say(&report::configuration(&config, &known_of(&config, library.as_deref())));
     console.say(&report::peer_id(&network.local_peer()));
 
     let (found, plan) = watch::channel(library);
     let (stages, front) = ring(&config, &network)?;
     let known = Known::new(network.local_peer());
     let shelf = Shelf::default();
-    let obtain = Obtain { model_name: config.expected.model_name.clone() };
+    let obtain = Obtain { model_name: config.expected.model_name.clone(), console };
+    let joined = Arc::new(AtomicBool::new(false));
     let shards = Shards::spawn(
         ShardsConfig {
             wanted: config.shard_ids.clone(),
@@ -100,10 +100,15 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
             obtain,
             stages: stages.clone(),
             console,
+            joined: Arc::clone(&joined),
         },
         plan.clone(),
     );
     shards.settled().await;
+    joined.store(true, Ordering::Relaxed);
+    if config.shard_ids.is_empty() {
+        console.say(&report::spare_waiting());
+    }
     tokio::spawn(offer(plan.clone(), shelf.clone(), known.clone()));
     shelf.serve(network.streams())?;
 
@@ -183,6 +188,17 @@ fn here(config: &ListenerConfig) -> Result<Option<Arc<Library>>, ListenerError> 
         library.layers(shard)?;
     }
     Ok(Some(Arc::new(library)))
+}
+
+/// What is known of the model at the start.
+fn known_of(config: &ListenerConfig, library: Option<&Library>) -> report::Known {
+    let layers =
+        |library: &Library| config.shard_ids.iter().filter_map(|shard| library.layers(*shard).ok()).collect();
+    report::Known {
+        total_shards: library.map(Library::shard_count).or(config.expected.total_shards),
+        model: library.and_then(Library::model_name).or_else(|| config.expected.model_name.clone()),
+        layers: library.map(layers).unwrap_or_default(),
+    }
 }
 
 /// The two sides of the ring that a node has.

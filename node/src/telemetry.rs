@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
+use crate::report::Beside;
 
 /// What is logged unless `RUST_LOG` says otherwise: libp2p tells of every peer that misbehaves.
 const FILTER: &str =
@@ -16,7 +17,7 @@ const FILTER: &str =
 /// Starts the log.
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Beside);
     // A second start, which only tests could make, changes nothing.
     let _ = match format {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),

@@ -347,9 +347,10 @@ async fn an_engine_that_is_held_delays_neither_pings_nor_commands() {
         ShardsConfig {
             wanted: Vec::new(),
             engine,
-            obtain: Obtain { model_name: None },
+            obtain: Obtain { model_name: None, console: Console::new(LogFormat::Text) },
             stages: fixture.stages[0].clone(),
             console: Console::new(LogFormat::Text),
+            joined: Arc::default(),
         },
         plan.clone(),
     );

@@ -136,6 +136,23 @@ fn a_second_session_is_busy_until_the_first_is_closed() {
 }
 
 #[test]
+fn a_session_counts_as_successful_when_its_gateway_ends_it_and_nothing_failed() {
+    let mut stage = Stage::new();
+    let (gateway, next, body) = (stage.gateway, stage.next, stage.body());
+    stage.frame(gateway, Stage::open(1, 1, &body));
+    stage.frame(next, Stage::control(Kind::Close, 1, 1));
+    assert_eq!(stage.table.ended().successful, 0, "not its gateway");
+    stage.frame(gateway, Stage::control(Kind::Close, 1, 1));
+    assert_eq!(stage.table.ended().successful, 1);
+
+    stage.frame(gateway, Stage::open(2, 1, &body));
+    let chunk = Frame::control(Header::control(Kind::Chunk, 2, 1, 1));
+    stage.table.on(table::Event::Unsent(next, chunk), stage.now);
+    stage.frame(gateway, Stage::control(Kind::Close, 2, 1));
+    assert_eq!((stage.table.active(), stage.table.ended().successful), (0, 1), "a chunk could not be sent");
+}
+
+#[test]
 fn the_refusal_of_a_later_stage_releases_this_one_and_goes_on_to_the_gateway() {
     let mut stage = Stage::new();
     let (gateway, next, body) = (stage.gateway, stage.next, stage.body());

@@ -43,7 +43,7 @@ impl Narrator {
             JoinReport::Unreachable { error, retry_in, .. } => {
                 console.say(&report::connect_failed(&error, retry_in));
             }
-            JoinReport::Lost { peer } => console.say(&report::peer_disconnected(&peer)),
+            JoinReport::Lost { peer } => console.say(&report::peer_disconnected(&peer, None)),
             JoinReport::DhtStarted { peer } => {
                 console.say(&report::dht_started(&peer, crate::join::FALLBACK));
             }

@@ -39,7 +39,9 @@ impl Reporter {
             shards: self.holdings.borrow().iter().map(local_shard).collect(),
             active_requests: stages.active as u64,
             max_requests: stages.max_sessions as u64,
-            total_requests: stages.total,
+            total_requests: stages.ended.successful + stages.ended.failed + stages.active as u64,
+            successful_requests: stages.ended.successful,
+            downloads: Vec::new(),
         };
         Status { local, cluster: self.cluster_now() }
     }
@@ -50,7 +52,7 @@ impl Reporter {
         let ours = loaded.map(|holding| holding.info.shard_id).collect();
         let total = self.plan.borrow().as_ref().map_or(0, |library| library.shard_count());
         let online = presences(&self.view.borrow(), &ours, total);
-        Cluster { name: self.cluster.clone(), expected_shards: total, online }
+        Cluster { name: self.cluster.clone(), expected_shards: total, online, swarm_ready: false }
     }
 
     /// Prints until the network ends.

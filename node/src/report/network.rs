@@ -5,65 +5,86 @@ use std::time::Duration;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
-use super::framed;
-use crate::config::Transport;
+use super::{Notice, foreign, framed, seconds};
+use crate::config::{Transport, word};
 
 /// What the node talks over, and the first address that it tries.
-pub fn transport(transport: Transport, bootstrap: &Multiaddr) -> String {
+pub fn transport(transport: Transport, bootstrap: &Multiaddr) -> Notice {
     let (name, note) = match transport {
         Transport::Dual => ("DualStack", "\n[TRANSPORT]   (dual-stack: will try QUIC first, TCP fallback)"),
         Transport::Tcp => ("TCP", ""),
         Transport::Quic => ("QUIC", ""),
     };
-    format!("[TRANSPORT] Using transport: {name}\n[TRANSPORT] Bootstrap: {bootstrap}{note}")
+    let text = format!("[TRANSPORT] Using transport: {name}\n[TRANSPORT] Bootstrap: {bootstrap}{note}");
+    Notice::info("transport", text).with("transport", word(&transport)).shown("bootstrap", bootstrap)
 }
 
 /// The node listens on one more address, or is about to.
-pub fn listening(address: &Multiaddr) -> String {
-    match protocol(address) {
+pub fn listening(address: &Multiaddr) -> Notice {
+    let protocol = protocol(address);
+    let text = match protocol {
         "QUIC" => format!("[LISTEN] Listening on QUIC: {address}"),
         // Port 0 is what was asked for: the line is aligned with QUIC's.
         _ if address.iter().any(|part| part == Protocol::Tcp(0)) => {
             format!("[LISTEN] Listening on TCP:  {address}")
         }
         _ => format!("[LISTEN] Listening on: {address}\n[LISTEN] Listening on TCP: {address}"),
-    }
+    };
+    Notice::info("listening", text).shown("address", address).with("protocol", protocol)
 }
 
 /// The first entry is dialled.
-pub fn connecting() -> String {
-    "🔗 Connecting to bootstrap node...".into()
+pub fn connecting() -> Notice {
+    Notice::info("connecting", "🔗 Connecting to bootstrap node...")
 }
 
 /// An entry has answered.
-pub fn connected(peer: &PeerId, address: &Multiaddr) -> String {
+pub fn connected(peer: &PeerId, address: &Multiaddr) -> Notice {
+    let protocol = protocol(address);
     let lines = [
         format!("Peer ID: {peer}"),
-        format!("Transport: {} (persistent connection)", protocol(address)),
+        format!("Transport: {protocol} (persistent connection)"),
         format!("Address: {address}"),
         "Direction: outbound".to_owned(),
     ];
     let block = framed("CONNECT", "CONNECTED TO BOOTSTRAP NODE", &lines);
-    format!("[CONNECT] ✓ Connection established!\n{block}")
+    Notice::info("bootstrap_connected", format!("[CONNECT] ✓ Connection established!\n{block}"))
+        .shown("peer", peer)
+        .shown("address", address)
+        .with("protocol", protocol)
+        .with("direction", "outbound")
 }
 
 /// No entry has answered.
-pub fn connect_failed(reason: &str, again_in: Duration) -> String {
-    format!(
-        "[CONNECT] ✗ No bootstrap node answered ({reason}); trying again in {:.1} s",
+pub fn connect_failed(reason: &str, again_in: Duration) -> Notice {
+    let text = format!(
+        "[CONNECT] ✗ No bootstrap node answered ({}); trying again in {:.1} s",
+        foreign(reason),
         again_in.as_secs_f32()
-    )
+    );
+    Notice::warn("bootstrap_unreachable", text).with("reason", reason).with("again_in_s", seconds(again_in))
 }
 
-/// A connection to a peer came or went.
-pub fn peer_connected(peer: &PeerId, address: &Multiaddr, outbound: bool) -> String {
+/// A peer is connected.
+pub fn peer_connected(peer: &PeerId, address: &Multiaddr, outbound: bool) -> Notice {
     let direction = if outbound { "outbound" } else { "inbound" };
-    format!("[CONNECT] ✓ Connected to {peer} ({direction}, {}): {address}", protocol(address))
+    let protocol = protocol(address);
+    Notice::info(
+        "peer_connected",
+        format!("[CONNECT] ✓ Connected to {peer} ({direction}, {protocol}): {address}"),
+    )
+    .shown("peer", peer)
+    .shown("address", address)
+    .with("protocol", protocol)
+    .with("direction", direction)
 }
 
-/// A peer is gone.
-pub fn peer_disconnected(peer: &PeerId) -> String {
-    format!("[CONNECT] ✗ Disconnected from {peer}")
+/// A peer is gone; `None` where we closed the last connection ourselves.
+pub fn peer_disconnected(peer: &PeerId, cause: Option<&str>) -> Notice {
+    let why = cause.map_or_else(String::new, |cause| format!(" ({})", foreign(cause)));
+    Notice::info("peer_disconnected", format!("[CONNECT] ✗ Disconnected from {peer}{why}"))
+        .shown("peer", peer)
+        .with("cause", cause)
 }
 
 fn protocol(address: &Multiaddr) -> &'static str {

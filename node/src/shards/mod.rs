@@ -14,6 +14,7 @@ pub mod table;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use shard_wire::announce::{ReplicaState, ShardInfo};
@@ -24,7 +25,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::clock::sleep_until;
 use crate::config::EngineConfig;
 use crate::library::{Library, Verified};
-use crate::report::{self, Console};
+use crate::report::{self, Console, Source};
 use crate::ring::stage::driver::Stages;
 use crate::serving::{self, Loaded};
 
@@ -86,6 +87,8 @@ pub struct ShardsConfig {
     pub stages: Stages,
     /// Tells the user.
     pub console: Console,
+    /// The node has joined the network.
+    pub joined: Arc<AtomicBool>,
 }
 
 impl Shards {
@@ -99,6 +102,7 @@ impl Shards {
             plan: None,
             generation: 0,
             verified: BTreeMap::new(),
+            sources: BTreeMap::new(),
             serving: BTreeMap::new(),
             downloads: BTreeMap::new(),
             work: JoinSet::new(),
@@ -135,7 +139,7 @@ impl Shards {
 
 /// How something that ran beside the task ended.
 enum Outcome {
-    Obtained { shard: u32, generation: u64, result: Result<Verified, Problem> },
+    Obtained { shard: u32, generation: u64, result: Result<(Verified, Source), Problem> },
     Loaded { shard: u32, generation: u64, result: Result<Box<Loaded>, Problem> },
     Withdrawn { shard: u32 },
 }
@@ -147,6 +151,8 @@ struct Task {
     /// Grows with every plan: what an earlier one began does not count.
     generation: u64,
     verified: BTreeMap<u32, Verified>,
+    /// How their files came.
+    sources: BTreeMap<u32, Source>,
     /// What the engine has, as it is announced.
     serving: BTreeMap<u32, Holding>,
     downloads: BTreeMap<u32, watch::Receiver<obtain::Progress>>,
@@ -217,6 +223,7 @@ impl Task {
                 Action::Withdraw(shard) => {
                     let stages = self.config.stages.clone();
                     self.serving.remove(&shard);
+                    self.config.console.say(&report::shard_given_up(shard, "another one takes its place"));
                     self.work.spawn(async move {
                         stages.withdraw(shard, GRACE).await;
                         Outcome::Withdrawn { shard }
@@ -242,10 +249,13 @@ impl Task {
             return;
         };
         let (engine, generation) = (self.config.engine, self.generation);
-        let console = self.config.console;
-        console.say(&report::tensor_load_begun(shard, file.size));
+        let mut bar = self.config.console.bar();
         self.work.spawn(async move {
-            let result = serving::load(plan, shard, file, engine, |_, _| {}).await;
+            let result = serving::load(plan, shard, file, engine, move |done, total| {
+                // The first half was to verify it.
+                bar.load(shard, total + done, 2 * total);
+            })
+            .await;
             let problem = |error: serving::LoadShardError| Problem::new(error.to_string());
             Outcome::Loaded { shard, generation, result: result.map(Box::new).map_err(problem) }
         });
@@ -255,8 +265,9 @@ impl Task {
         match outcome {
             Outcome::Obtained { generation, .. } | Outcome::Loaded { generation, .. }
                 if generation != self.generation => {}
-            Outcome::Obtained { shard, result: Ok(file), .. } => {
+            Outcome::Obtained { shard, result: Ok((file, source)), .. } => {
                 self.downloads.remove(&shard);
+                self.sources.insert(shard, source);
                 self.verified.insert(shard, file);
                 self.on(Event::Obtained(shard));
             }
@@ -277,7 +288,15 @@ impl Task {
         }
         let console = self.config.console;
         console.say(&report::tensor_load_done(shard));
-        console.say(&report::shard_loaded(shard, &file.path, file.size));
+        console.say(&match self.sources.remove(&shard) {
+            _ if !self.config.joined.load(Ordering::Relaxed) => {
+                report::shard_loaded(shard, &file.path, file.size)
+            }
+            source => {
+                let source = source.unwrap_or(Source::Command);
+                report::shard_loaded_later(shard, &file.path, file.size, source)
+            }
+        });
         self.config.stages.serve(shard, served, model).await;
         let holding = Holding { info, problem: None, file: Some((file.path, file.size)) };
         self.serving.insert(shard, holding);
@@ -285,7 +304,7 @@ impl Task {
     }
 
     fn failed(&mut self, shard: u32, problem: Problem) {
-        tracing::warn!(shard, "{}", problem.text);
+        self.config.console.say(&report::shard_not_loaded(shard, &problem.text));
         self.on(Event::Failed(shard, problem));
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::table::Problem;
 use crate::library::{Library, Verified};
+use crate::report::{self, Console, Source};
 use crate::serving::{self, LoadShardError};
 
 /// Why a shard's file is not there.
@@ -48,6 +49,8 @@ pub enum Progress {
 pub struct Obtain {
     /// What the model must be called.
     pub model_name: Option<String>,
+    /// Tells the user.
+    pub console: Console,
 }
 
 impl Obtain {
@@ -56,9 +59,26 @@ impl Obtain {
         library: Arc<Library>,
         shard: u32,
         _progress: watch::Sender<Progress>,
-    ) -> Result<Verified, ObtainError> {
-        let here = serving::verify(library, shard, |_, _| {}).await;
-        let file = here?;
+    ) -> Result<(Verified, Source), ObtainError> {
+        let here = self.here(Arc::clone(&library), shard).await?;
+        Ok((self.named(here)?, Source::Command))
+    }
+
+    /// The file in the folder, if it is right.
+    async fn here(&self, library: Arc<Library>, shard: u32) -> Result<Verified, ObtainError> {
+        if let Ok(file) = library.file(shard) {
+            let path = library.path(file);
+            self.console.say(&match path.is_file() {
+                true => report::tensor_load_begun(shard, file.size),
+                false => report::shard_missing(shard, &path),
+            });
+        }
+        let mut bar = self.console.bar();
+        // The second half is to load it.
+        Ok(serving::verify(library, shard, move |done, total| bar.load(shard, done, 2 * total)).await?)
+    }
+
+    fn named(&self, file: Verified) -> Result<Verified, ObtainError> {
         match &self.model_name {
             Some(given) if *given != file.name => {
                 Err(ObtainError::OtherModel { given: given.clone(), found: file.name })

@@ -112,7 +112,7 @@ fn narrate(console: Console) -> impl FnMut(JoinReport) + Send + 'static {
         JoinReport::Unreachable { error, retry_in, .. } => {
             console.say(&report::connect_failed(&error, retry_in));
         }
-        JoinReport::Lost { peer } => console.say(&report::peer_disconnected(&peer)),
+        JoinReport::Lost { peer } => console.say(&report::peer_disconnected(&peer, None)),
         _ => {}
     }
 }

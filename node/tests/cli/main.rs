@@ -4,6 +4,7 @@
 
 mod arguments;
 mod bench;
+mod console;
 mod fleet;
 mod gateway_killed;
 mod nodes;
