@@ -112,7 +112,8 @@ impl Lab {
         let mut command = Command::new(&self.tools.unshare);
         command.arg("--net").arg(&self.tools.cat);
         // Not in the terminal's group: Ctrl-C is for this process, which still needs the namespace to end in order.
-        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
+        let spawned =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
         let mut child = spawned.spawn().map_err(failed)?;
         let gone = || failed(io::Error::other("its process has ended"));
         let (Some(mut input), Some(mut answers), Some(pid)) =
