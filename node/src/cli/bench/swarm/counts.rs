@@ -65,7 +65,7 @@ impl Counts {
 /// What one look after the other has shown of the first round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(super) struct FirstRound {
-    looks: usize,
+    pub(super) looks: usize,
     /// When every piece of every file had left once.
     pub(super) complete_s: Option<f64>,
     /// The most pieces that had left twice while another piece of the same file had not left.
