@@ -59,6 +59,11 @@ pub enum JoinEvent {
         /// Who.
         peer: PeerId,
     },
+    /// A peer does not want us: as unreachable, though it answered.
+    Refused {
+        /// Who.
+        peer: PeerId,
+    },
     /// The DHT knows another peer.
     RoutingUpdated,
     /// What would be announced has changed.
@@ -113,9 +118,18 @@ pub struct Join {
 /// One bootstrap.
 #[derive(Clone, Copy, Debug)]
 enum Link {
-    Waiting { until: Instant, failures: u32 },
-    Dialling { failures: u32 },
-    Connected { peer: PeerId },
+    Waiting {
+        until: Instant,
+        failures: u32,
+    },
+    Dialling {
+        failures: u32,
+    },
+    /// `failures` are those before, and count on when it refuses us.
+    Connected {
+        peer: PeerId,
+        failures: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,12 +171,11 @@ impl Join {
                 Vec::new()
             }
             JoinEvent::Disconnected { peer: gone } => {
-                for index in 0..self.links.len() {
-                    if matches!(self.links[index], Link::Connected { peer } if peer == gone) {
-                        let until = now + self.back_off(0);
-                        self.links[index] = Link::Waiting { until, failures: 0 };
-                    }
-                }
+                self.on_lost(gone, now, |_| (0, 0));
+                Vec::new()
+            }
+            JoinEvent::Refused { peer: by } => {
+                self.on_lost(by, now, |failures| (failures, failures + 1));
                 Vec::new()
             }
             JoinEvent::RoutingUpdated => {
@@ -196,10 +209,16 @@ impl Join {
         self.links
             .iter()
             .filter_map(|link| match link {
-                Link::Connected { peer } => Some(*peer),
+                Link::Connected { peer, .. } => Some(*peer),
                 Link::Waiting { .. } | Link::Dialling { .. } => None,
             })
             .collect()
+    }
+
+    /// Which bootstrap a peer is, while it is connected.
+    pub fn bootstrap_of(&self, wanted: PeerId) -> Option<usize> {
+        let is = |link: &Link| matches!(link, Link::Connected { peer, .. } if *peer == wanted);
+        self.links.iter().position(is)
     }
 
     /// How long until a bootstrap that could not be reached is dialled again.
@@ -229,7 +248,11 @@ impl Join {
 
     fn on_reached(&mut self, bootstrap: usize, peer: PeerId, now: Instant) -> Vec<JoinAction> {
         let Some(link) = self.links.get_mut(bootstrap) else { return Vec::new() };
-        *link = Link::Connected { peer };
+        let failures = match link {
+            Link::Dialling { failures } | Link::Waiting { failures, .. } => *failures,
+            Link::Connected { .. } => 0,
+        };
+        *link = Link::Connected { peer, failures };
         let mut actions = vec![JoinAction::Enter { bootstrap, peer }];
         if self.announcing == Announcing::NeverYet && !self.routable {
             if self.settings.announces {
@@ -240,6 +263,19 @@ impl Join {
             actions.extend(self.announce());
         }
         actions
+    }
+
+    /// `next` makes of the failures so far those that say how long to wait, and those that count then.
+    fn on_lost(&mut self, gone: PeerId, now: Instant, next: impl Fn(u32) -> (u32, u32)) {
+        for index in 0..self.links.len() {
+            if let Link::Connected { peer, failures } = self.links[index]
+                && peer == gone
+            {
+                let (wait, failures) = next(failures);
+                let until = now + self.back_off(wait);
+                self.links[index] = Link::Waiting { until, failures };
+            }
+        }
     }
 
     fn on_announced(&mut self, stored: bool, now: Instant) -> Vec<JoinAction> {

@@ -250,6 +250,10 @@ impl Task {
                 (self.report)(JoinReport::DhtBootstrapped);
                 None
             }
+            NetEvent::Refused { peer } => {
+                self.refused(peer);
+                None
+            }
             NetEvent::Disconnected { peer } => {
                 if self.join.bootstraps().contains(&peer) {
                     (self.report)(JoinReport::Lost { peer });
@@ -260,6 +264,19 @@ impl Task {
             NetEvent::Listening { .. } | NetEvent::ListeningEnded { .. } => Some(JoinEvent::Changed),
             NetEvent::Connected { .. } => None,
         }
+    }
+
+    /// It answered, and then would have nothing to do with us: dialled again, less and less often.
+    fn refused(&mut self, peer: PeerId) {
+        let Some(bootstrap) = self.join.bootstrap_of(peer) else { return };
+        self.on(&JoinEvent::Refused { peer });
+        (self.report)(JoinReport::Unreachable {
+            addresses: self.publisher.config.entries[bootstrap].addresses.clone(),
+            error: format!(
+                "{peer} closed the connection at once: it may be in a cluster with a secret, which --cluster-secret-file would give"
+            ),
+            retry_in: self.join.retry_in(bootstrap, Instant::now()).unwrap_or_default(),
+        });
     }
 
     /// Events were missed: whoever is not connected now has been lost.

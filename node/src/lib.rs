@@ -16,6 +16,7 @@ pub mod library;
 pub mod listener;
 pub mod model;
 pub mod net;
+pub mod origin;
 pub mod plans;
 pub mod report;
 pub mod ring;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use shard_node::ring::client::{AnswerError, OpenError, Prompt};
-use shard_node::ring::gateway::route::{Fleet, Replica};
+use shard_node::ring::gateway::route::{self, Fleet, Replica, Route};
 use shard_node::ring::gateway::sessions::{self, Sessions};
 use shard_node::ring::stage::job::{Done, Job, Output};
 use shard_node::ring::stage::table::{self, Served, Table};
 use shard_wire::frame::{Dtype, Frame, Header, Kind, TO_GATEWAY};
 use shard_wire::layers::LayerRange;
-use shard_wire::session::{Open, Opened, Refusal, RouteStage, Sampling};
+use shard_wire::session::{Open, Opened, Refusal, RouteStage, Sampled, Sampling};
 
 struct Stage {
     me: PeerId,
@@ -291,6 +291,17 @@ impl Gateway {
         self.sessions.on(sessions::Event::Generate(id, prompt), self.now)
     }
 
+    /// On a route whose second stage is this peer.
+    fn generate_on(&mut self, id: u128, second: PeerId) -> Vec<sessions::Action> {
+        let deadline = Duration::from_secs(60);
+        let prompt =
+            Prompt { ids: vec![1], sampling: Sampling::default(), eos: vec![2], max_tokens: 4, deadline };
+        let stage = |peer, shard| route::Stage { peer, shard };
+        let stages = vec![stage(self.peers[0], 0), stage(second, 1)];
+        let route = Route { plan: "p".into(), stages };
+        self.sessions.on(sessions::Event::GenerateOn(id, prompt, route), self.now)
+    }
+
     fn refused(&mut self, id: u128, epoch: u32, refusal: &Refusal) -> Vec<sessions::Action> {
         let header = Header { flags: TO_GATEWAY, ..Header::control(Kind::Refused, id, epoch, 0) };
         let frame = Frame { body: serde_json::to_vec(refusal).unwrap(), ..Frame::control(header) };
@@ -377,4 +388,65 @@ fn a_session_whose_deadline_passes_is_closed_on_every_stage() {
     );
     assert_eq!(closes.count(), 2);
     assert!(matches!(actions.last(), Some(sessions::Action::Failed(1, AnswerError::Deadline(_)))));
+}
+
+#[test]
+fn a_wished_route_is_taken_as_it_is_or_not_at_all() {
+    let mut gateway = Gateway::new(2);
+    let other = PeerId::random();
+    let actions = gateway.generate_on(1, other);
+    let [sessions::Action::Send(to, open)] = &actions[..] else { panic!("{actions:?}") };
+    let route = serde_json::from_slice::<Open>(&open.body).unwrap().route;
+    assert_eq!((*to, &route[1].peer, route.len()), (gateway.peers[0], &other.to_string(), 2));
+
+    // It waits for nothing, and no other route takes its place.
+    assert_eq!(refused_with(&gateway.refused(1, 1, &Refusal::Busy)), Some(OpenError::Busy));
+    assert!(gateway.after(1).is_empty());
+    gateway.generate_on(2, other);
+    let gone = Refusal::Unreachable { peer: other.to_string() };
+    let refused = OpenError::Refused { shard: 0, refusal: gone.clone() };
+    assert_eq!(refused_with(&gateway.refused(2, 1, &gone)), Some(refused));
+    gateway.generate_on(3, other);
+    let actions = gateway.sessions.on(sessions::Event::Gone(other), gateway.now);
+    assert_eq!(refused_with(&actions), Some(OpenError::Refused { shard: 1, refusal: gone }));
+    gateway.generate_on(4, other);
+    assert_eq!(refused_with(&gateway.after(5)), Some(OpenError::Timeout(Duration::from_secs(5))));
+    assert!(gateway.after(1).is_empty());
+
+    // One that was told of its answer is told of its end. Behind a request that waits for a slot nothing is tried.
+    let second = gateway.peers[1];
+    gateway.generate_on(5, second);
+    gateway.opened(5, 1);
+    let actions = gateway.sessions.on(sessions::Event::Gone(second), gateway.now);
+    let lost = |action: &sessions::Action| {
+        matches!(action, sessions::Action::Failed(5, AnswerError::Lost { shard: 1, .. }))
+    };
+    assert!(actions.iter().any(lost), "{actions:?}");
+    gateway.sessions.on(sessions::Event::Back(second), gateway.now);
+    gateway.generate(6);
+    gateway.refused(6, 1, &Refusal::Busy);
+    assert_eq!(refused_with(&gateway.generate_on(7, second)), Some(OpenError::Busy));
+}
+
+#[test]
+fn tokens_tell_which_stages_they_came_through() {
+    let mut gateway = Gateway::new(2);
+    gateway.generate(1);
+    gateway.opened(1, 1);
+    assert!(gateway.sessions.take_passed().is_empty());
+    let header = Header {
+        dtype: Dtype::U32,
+        count: 1,
+        width: 1,
+        position: 1,
+        flags: TO_GATEWAY,
+        ..Header::control(Kind::Token, 1, 1, 1)
+    };
+    let body = serde_json::to_vec(&Sampled::default()).unwrap();
+    let token = Frame { values: vec![7, 0, 0, 0], body, ..Frame::control(header) };
+    gateway.sessions.on(sessions::Event::Frame(gateway.peers[1], token), gateway.now);
+    let passed = gateway.sessions.take_passed();
+    let stages = (0..).zip(gateway.peers).map(|(shard, peer)| route::Stage { peer, shard });
+    assert_eq!(passed, stages.collect());
+    assert!(gateway.sessions.take_passed().is_empty());
 }

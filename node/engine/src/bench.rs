@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! run:  load, one token to touch all weights ─▶ for every number of sessions:  prefill all prompts in chunks ─▶ decode step by step
-//!            ─▶ resident memory
+//!            ─▶ resident memory ─▶ products with sums in another order: what batch invariance costs
 //! ```
+
+mod invariance;
 
 use std::path::Path;
 use std::time::Instant;
 
-use crate::batch::{ForwardError, Input, Rows};
+use crate::batch::{ForwardError, Input, MAX_ROWS, Rows};
 use crate::memory;
 use crate::session::{Session, SessionError};
 use crate::shard::{LoadOptions, ShardModel};
 use crate::weights::LoadError;
+
+pub use invariance::Invariance;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -44,6 +48,8 @@ pub struct Figures {
     pub kv_bytes: u64,
     /// In the order of [`BenchOptions::sessions`].
     pub rates: Vec<Rate>,
+    /// What batch invariance costs a step of one session, and a prefill; empty where there is nothing to compare with.
+    pub invariance: Vec<Invariance>,
 }
 
 /// Tokens per second of all sessions together.
@@ -111,6 +117,7 @@ pub fn run(path: &Path, options: &BenchOptions) -> Result<Figures, BenchError> {
         resident_bytes: None,
         kv_bytes: 0,
         rates: Vec::new(),
+        invariance: Vec::new(),
     };
     let mut first = [shard.session(1)?];
     prefill(&mut shard, &mut first, 1, 1)?;
@@ -124,6 +131,9 @@ pub fn run(path: &Path, options: &BenchOptions) -> Result<Figures, BenchError> {
         figures.kv_bytes = (count * positions * shard.kv_bytes_per_token()) as u64;
         figures.resident_bytes =
             memory::resident().zip(resident_before).map(|(now, before)| now.saturating_sub(before));
+    }
+    for rows in [1, MAX_ROWS] {
+        figures.invariance.extend(invariance::measure(&shard, rows).map_err(ForwardError::from)?);
     }
     Ok(figures)
 }

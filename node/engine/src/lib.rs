@@ -30,5 +30,6 @@ pub use device::DeviceModel;
 pub use device::{Device, DeviceError};
 pub use session::{Session, SessionError};
 pub use shard::{LoadOptions, Memory, ShardModel};
+pub use shard_kernels::heap::give_back_freed_memory;
 pub use shard_kernels::kv::KvDtype;
 pub use weights::{LoadError, Weights};

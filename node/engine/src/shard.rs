@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! load:     map file ─▶ config ─▶ embedding? layers norm and head? ─▶ pack, tensor by tensor
-//! forward:  check the batch ─▶ passes of at most 128 rows:
+//! forward:  check the batch ─▶ passes of at most 64 rows:
 //!             tokens ─▶ embedding rows ┐
 //!             hidden states ───────────┴▶ layers in order ─▶ hidden states, or
 //!                                                            wanted rows ─▶ norm ─▶ head ─▶ logits
@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use shard_kernels::kv::{KvCache, KvDtype};
-use shard_kernels::{Pool, matmul};
+use shard_kernels::{Matrix, Pool, matmul};
 
 use crate::batch::{self, ForwardError, Input, Output, Rows, Span};
 use crate::block::{Block, Dims, Pass, Scratch, normalise};
@@ -220,8 +220,7 @@ impl ShardModel {
     /// What a user should know about the file, one sentence each: weights of types that take several times as long.
     pub fn warnings(&self) -> Vec<String> {
         let mut slow: BTreeMap<&str, usize> = BTreeMap::new();
-        let weights = self.blocks.iter().flat_map(Block::matrices).chain(self.head.iter().map(|h| &h.output));
-        for weight in weights.filter(|weight| !weight.is_fast()) {
+        for weight in self.weights().filter(|weight| !weight.is_fast()) {
             *slow.entry(weight.ty().name()).or_default() += 1;
         }
         let warn = |(ty, count)| {
@@ -230,6 +229,19 @@ impl ShardModel {
             )
         };
         slow.into_iter().map(warn).collect()
+    }
+
+    fn weights(&self) -> impl Iterator<Item = &Weight> {
+        self.blocks.iter().flat_map(Block::matrices).chain(self.head.iter().map(|head| &head.output))
+    }
+
+    /// Everything that a row is multiplied with.
+    pub(crate) fn matrices(&self) -> impl Iterator<Item = &Matrix<'_>> {
+        self.weights().map(Weight::matrix)
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// A session of up to `positions` positions. Their memory is reserved now and taken as they are computed.

@@ -13,6 +13,7 @@
 //! attend(pool, heads, sequences, …)      rows of several sequences over their caches (`attention`)
 //! rms_norm, rope, silu_mul, add, softmax rows of f32 (`ops`)
 //! Pool::run(chunks, work)                fork and join in about a microsecond (`pool`)
+//! give_back_freed_memory()              no more memory than is used (`heap`)
 //! ```
 //!
 //! Every kernel obeys the contract in [`numerics`]: an output depends on its weight row and its activation row only.
@@ -28,6 +29,7 @@ mod avx512;
 mod blocks;
 mod buffer;
 pub mod half;
+pub mod heap;
 pub mod isa;
 pub mod kv;
 mod lanes;
@@ -46,7 +48,7 @@ mod weight_type;
 
 pub use activations::Activations;
 pub use blocks::dequantize_row;
-pub use matmul::{MatmulError, matmul, matmul_on};
+pub use matmul::{MatmulError, matmul, matmul_free, matmul_on};
 pub use matrix::{Matrix, MatrixError};
 pub use pool::Pool;
 pub use weight_type::WeightType;

@@ -7,7 +7,7 @@ use crate::activations::Activations;
 #[cfg(target_arch = "x86_64")]
 use crate::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-use crate::avx512::Avx512;
+use crate::avx512::{Avx512, Free};
 use crate::isa::{self, Isa};
 use crate::matrix::Matrix;
 use crate::pool::{Pool, Shareable};
@@ -69,6 +69,38 @@ pub fn matmul_on(
     x: &mut Activations,
     out: &mut [f32],
 ) -> Result<(), MatmulError> {
+    let isa = isa.min(Isa::detect());
+    product(pool, weights, x, out, |w, x, rows, out| run_rows(isa, w, x, rows, out))
+}
+
+/// [`matmul`] with sums that are fused and in the fastest order, which breaks the contract: for benchmarks, which tell by it
+/// what the contract costs. False, and nothing is computed, where there are no such kernels: they need AVX-512, and a type
+/// with kernels of its own.
+pub fn matmul_free(
+    pool: &Pool,
+    weights: &[&Matrix],
+    x: &mut Activations,
+    out: &mut [f32],
+) -> Result<bool, MatmulError> {
+    #[cfg(target_arch = "x86_64")]
+    if Isa::detect() >= Isa::Avx512 && weights.iter().all(|w| w.weight_type().is_fast()) {
+        // SAFETY: the processor has AVX-512, and `product` has checked the widths.
+        product(pool, weights, x, out, |w, x, rows, out| unsafe {
+            simd::rows::<Avx512<Free>>(w, x, rows, out)
+        })?;
+        return Ok(true);
+    }
+    let _ = (pool, weights, x, out);
+    Ok(false)
+}
+
+fn product(
+    pool: &Pool,
+    weights: &[&Matrix],
+    x: &mut Activations,
+    out: &mut [f32],
+    run_rows: impl Fn(&Matrix, &Activations, Range<usize>, &Output) + Sync,
+) -> Result<(), MatmulError> {
     if let Some(w) = weights.iter().find(|w| w.cols() != x.cols()) {
         return Err(MatmulError::Columns { weights: w.cols(), input: x.cols() });
     }
@@ -77,7 +109,6 @@ pub fn matmul_on(
     if out.len() != expected {
         return Err(MatmulError::Output { expected, actual: out.len() });
     }
-    let isa = isa.min(Isa::detect());
     for w in weights {
         x.prepare(pool, w.weight_type().family());
     }
@@ -89,7 +120,7 @@ pub fn matmul_on(
         for (w, &chunks) in weights.iter().zip(&chunks) {
             if i < chunks {
                 let rows = i * chunk..((i + 1) * chunk).min(w.rows());
-                return run_rows(isa, w, x, rows, &Output { at: out.get().wrapping_add(column), width });
+                return run_rows(w, x, rows, &Output { at: out.get().wrapping_add(column), width });
             }
             i -= chunks;
             column += w.rows();

@@ -85,7 +85,9 @@ fn table(status: &PipelineStatus) -> String {
     // Writing to a string cannot fail.
     let _ = match (status.pipeline_complete, missing.is_empty()) {
         (true, _) => {
-            writeln!(text, "pipeline  complete; a probe token took {:.1} ms", status.probe.latency_ms)
+            let but =
+                if status.reason.is_empty() { String::new() } else { format!(", but {}", status.reason) };
+            writeln!(text, "pipeline  complete; a probe token took {:.1} ms{but}", status.probe.latency_ms)
         }
         (false, true) => writeln!(text, "pipeline  not complete: {}", status.reason),
         (false, false) => {
@@ -192,6 +194,16 @@ SHARD  LAYERS  NODE                                                  STATE      
 2      8-8     -                                                     missing
 "
         );
+    }
+
+    #[test]
+    fn a_complete_pipeline_may_have_a_replica_that_no_token_comes_through() {
+        let mut status = PipelineStatus { pipeline_complete: true, ..PipelineStatus::default() };
+        assert!(table(&status).contains("pipeline  complete; a probe token took 0.0 ms\n"));
+        status.reason = "no token came through shard 1 on x: why".into();
+        let line =
+            "pipeline  complete; a probe token took 0.0 ms, but no token came through shard 1 on x: why\n";
+        assert!(table(&status).contains(line));
     }
 
     #[test]

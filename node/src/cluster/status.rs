@@ -18,6 +18,8 @@ pub struct Facts {
     pub cluster: String,
     /// A token went through the plan since the view last changed.
     pub proved: bool,
+    /// Replicas that a probe did not come back from, in words.
+    pub failures: String,
     /// Every file of the manifest has a complete seeder.
     pub seeded: bool,
     /// How far the origin is.
@@ -53,6 +55,7 @@ impl ClusterView {
             missing_layers: plan.map(|plan| plan.missing.clone()).unwrap_or_default(),
             swarm_ready: complete && facts.seeded,
             reason: match self.reason() {
+                reason if reason.is_empty() && !facts.failures.is_empty() => facts.failures.clone(),
                 reason if reason.is_empty() && !complete => {
                     "no token has gone through since the last change".to_owned()
                 }

@@ -228,6 +228,9 @@ fn the_pipeline_object_says_what_is_known() {
     facts.proved = true;
     let status = fleet.cluster.view().pipeline(&facts);
     assert!(status.pipeline_complete && status.reason.is_empty());
+    facts.failures = "no token came through shard 1 on x".into();
+    let doubted = fleet.cluster.view().pipeline(&facts);
+    assert!(doubted.pipeline_complete && doubted.reason == facts.failures);
     assert_eq!((status.expected_shards, status.discovered_shards, status.total_layers), (3, 3, 6));
     assert_eq!((status.plan.as_str(), status.model.as_str()), ("p", "m"));
 

@@ -174,6 +174,31 @@ fn a_gateway_joins_and_announces_nothing() {
 }
 
 #[test]
+fn a_bootstrap_that_refuses_is_dialled_less_and_less_often() {
+    let mut node = Node::new(1, true);
+    let (reached, lost) = (node.reached(), node.lost());
+    let refused = JoinEvent::Refused { peer: node.peer };
+    node.on(0.0, &JoinEvent::Started);
+    let (mut at, mut waits) = (0.0, Vec::new());
+    for _ in 0..4 {
+        node.on(at, &reached);
+        assert_eq!(node.on(at, &refused), []);
+        assert_eq!(node.on(at, &lost), [], "it is known already");
+        assert_eq!(node.join.bootstraps(), []);
+        let next = node.join.retry_in(0, node.start + Duration::from_secs_f64(at)).unwrap().as_secs_f64();
+        waits.push(next);
+        at += next + 0.001;
+        assert!(node.on(at, &JoinEvent::Tick).contains(&DIAL));
+    }
+    assert!(waits.windows(2).all(|pair| pair[0] < pair[1]), "{waits:?}");
+    // Once it stays, its loss is a loss like any other.
+    node.on(at, &reached);
+    node.on(at + 100.0, &lost);
+    let again = node.join.retry_in(0, node.start + Duration::from_secs_f64(at + 100.0)).unwrap();
+    assert!(again < Duration::from_secs(1), "{again:?}");
+}
+
+#[test]
 fn bootstraps_are_independent() {
     let mut node = Node::new(2, true);
     let other = PeerId::random();

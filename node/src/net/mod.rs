@@ -17,8 +17,10 @@ mod event_loop;
 pub mod hex;
 pub mod identity;
 mod keep;
+mod membership;
 mod queries;
 mod records;
+pub mod secret;
 pub mod signed;
 mod transport;
 
@@ -31,6 +33,7 @@ use shard_wire::message::{Request, Response};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use error::NetError;
+pub use secret::Secrets;
 
 pub use crate::config::Transport;
 
@@ -61,6 +64,8 @@ pub struct NetConfig {
     pub cluster: String,
     /// Its name in identify, see [`shard_wire::keys::identify`].
     pub identify: String,
+    /// What its members know: who does not is no peer. `None` is an open cluster.
+    pub secrets: Option<Secrets>,
     /// How it dials and listens.
     pub transport: Transport,
     /// Whether it stores records.
@@ -85,6 +90,7 @@ impl NetConfig {
             keypair,
             cluster: cluster.into(),
             identify: identify.into(),
+            secrets: None,
             transport: Transport::Dual,
             dht,
             record_ttl: Duration::from_secs(3 * 300),
@@ -108,6 +114,12 @@ pub enum NetEvent {
     },
     /// The last connection to a peer is gone.
     Disconnected {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A peer that we dialled without a cluster secret has closed the connection before it said who it is: so does a
+    /// member of a closed cluster. `Disconnected` follows.
+    Refused {
         /// The peer.
         peer: PeerId,
     },
@@ -209,6 +221,7 @@ pub struct Network {
     commands: mpsc::Sender<Command>,
     events: broadcast::WeakSender<NetEvent>,
     streams: libp2p_stream::Control,
+    secrets: Option<Secrets>,
 }
 
 /// Starts a peer. It listens and dials nothing yet.
@@ -220,17 +233,22 @@ pub fn spawn(config: NetConfig) -> Result<(Network, mpsc::Receiver<Inbound>), Ne
     let (commands, queue) = mpsc::channel(COMMANDS);
     let (events, _) = broadcast::channel(EVENTS);
     let (inbound, requests) = mpsc::channel(INBOUND);
-    let weak = events.downgrade();
+    let (weak, secrets) = (events.downgrade(), config.secrets.clone());
     let event_loop = event_loop::EventLoop::new(config, commands.downgrade(), queue, events, inbound)?;
     let streams = event_loop.streams();
     tokio::spawn(event_loop.run());
-    Ok((Network { local_peer, commands, events: weak, streams }, requests))
+    Ok((Network { local_peer, commands, events: weak, streams, secrets }, requests))
 }
 
 impl Network {
     /// Our own peer id.
     pub fn local_peer(&self) -> PeerId {
         self.local_peer
+    }
+
+    /// What the members of the cluster know; `None` in an open one.
+    pub fn secrets(&self) -> Option<&Secrets> {
+        self.secrets.as_ref()
     }
 
     /// Events from now on. They end with the network.

@@ -11,6 +11,8 @@ use shard_wire::session::{Finish, Refusal, Sampling};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use super::gateway::route::Route;
+
 /// Requests that wait for the owner of the sessions; a full queue is "busy".
 const COMMANDS: usize = 256;
 
@@ -122,6 +124,15 @@ pub enum Command {
         /// Where the answer, or the reason why there is none, goes.
         reply: oneshot::Sender<Result<Answer, OpenError>>,
     },
+    /// Open a session on this route, and on no other.
+    GenerateOn {
+        /// The route.
+        route: Route,
+        /// The prompt.
+        prompt: Prompt,
+        /// Where the answer, or the reason why there is none, goes.
+        reply: oneshot::Sender<Result<Answer, OpenError>>,
+    },
 }
 
 /// The door to the owner of the sessions.
@@ -147,8 +158,23 @@ impl Client {
     /// # Errors
     /// See [`OpenError`]; nothing stays reserved.
     pub async fn generate(&self, prompt: Prompt) -> Result<Answer, OpenError> {
+        self.ask(|reply| Command::Generate { prompt, reply }).await
+    }
+
+    /// Opens a session along this route, now or not at all: it waits for no slot, and a stage that is lost ends it.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing stays reserved.
+    pub async fn generate_on(&self, route: Route, prompt: Prompt) -> Result<Answer, OpenError> {
+        self.ask(|reply| Command::GenerateOn { route, prompt, reply }).await
+    }
+
+    async fn ask(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<Answer, OpenError>>) -> Command,
+    ) -> Result<Answer, OpenError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.try_send(Command::Generate { prompt, reply }).map_err(|error| match error {
+        self.commands.try_send(command(reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => OpenError::Busy,
             mpsc::error::TrySendError::Closed(_) => OpenError::Closed,
         })?;

@@ -9,6 +9,7 @@
 mod coordinator;
 mod facts;
 mod pipeline;
+mod proof;
 
 use prometheus_client::registry::Registry;
 use thiserror::Error;

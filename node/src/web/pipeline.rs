@@ -3,7 +3,7 @@
 //! ```text
 //! view, activity, round trips ─▶ facts ─▶ PipelineStatus, on a watch channel
 //!        │ a new plan ─▶ learn it from a replica ─▶ Model, on a watch channel
-//!        └ a change, or a minute without a token ─▶ probe: one token through the ring
+//!        └ a change, or a replica without a token for a minute ─▶ probe: one token on a route through it
 //! ```
 
 use std::collections::HashMap;
@@ -13,22 +13,24 @@ use std::time::{Duration, Instant};
 use libp2p::PeerId;
 use shard_wire::pipeline::{PipelineStatus, Probe};
 use shard_wire::session::Sampling;
+use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::facts::{LearnError, Learned, learn};
+use super::proof::Proof;
 use crate::clock::now_ms;
-use crate::cluster::{ClusterView, Facts};
+use crate::cluster::{ClusterView, Facts, Replica};
 use crate::front::Front;
 use crate::model::Model;
 use crate::net::Network;
-use crate::ring::client::{Client, OpenError, Prompt};
+use crate::ring::client::{AnswerError, Client, OpenError, Prompt};
+use crate::ring::gateway::driver::Activity;
+use crate::ring::gateway::route::{Route, Stage};
 
-/// A pipeline without traffic is probed so often.
-const IDLE: Duration = Duration::from_secs(60);
-/// Between two attempts to learn a plan or to probe it; every failed one is a line of the log.
+/// After an attempt to learn a plan or to probe it that failed; each is a line of the log.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Between two looks at what is due.
 const TICK: Duration = Duration::from_millis(100);
@@ -57,8 +59,7 @@ impl Pipeline {
             status: status_out,
             learned: None,
             fleet: Vec::new(),
-            tokens_at_change: 0,
-            last_token: Instant::now(),
+            proof: Proof::new(String::new(), Vec::new(), Instant::now()),
             retry_at: Instant::now(),
             work: JoinSet::new(),
             process: now_ms(),
@@ -72,7 +73,18 @@ impl Pipeline {
 /// What ran beside the task.
 enum Outcome {
     Learned(Box<Result<Option<Learned>, LearnError>>),
-    Probed(Result<Duration, OpenError>),
+    Probed { route: Route, sent: Instant, result: Result<(), ProbeError> },
+}
+
+/// Why a probe brought no token.
+#[derive(Debug, PartialEq, Error)]
+enum ProbeError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    #[error("the answer ended without a token")]
+    Nothing,
 }
 
 struct Task {
@@ -82,10 +94,9 @@ struct Task {
     model: watch::Sender<Option<Arc<Model>>>,
     status: watch::Sender<Arc<PipelineStatus>>,
     learned: Option<String>,
-    /// The replicas that serve; another set is a change that a token has to prove anew.
-    fleet: Vec<(u32, PeerId, String)>,
-    tokens_at_change: u64,
-    last_token: Instant,
+    /// Replicas of the plan that serve, with their incarnations; others are a change that is to be proved anew.
+    fleet: Vec<(Stage, u64)>,
+    proof: Proof,
     retry_at: Instant,
     /// One at most.
     work: JoinSet<Outcome>,
@@ -118,22 +129,24 @@ impl Task {
 
     /// Takes over what changed.
     fn observe(&mut self, view: &ClusterView) {
-        let activity = self.front.activity.borrow().clone();
-        let serving = |replica: &crate::cluster::Replica| {
-            (replica.shard.shard_id, replica.peer, replica.shard.plan.clone())
-        };
-        let fleet: Vec<_> = view.serving().map(serving).collect();
-        if fleet != self.fleet {
+        let Activity { load, passed } = self.front.activity.borrow().clone();
+        let plan = view.plan.as_ref();
+        let name = plan.map(|plan| plan.name.as_str()).unwrap_or_default();
+        let stage = |replica: &Replica| Stage { peer: replica.peer, shard: replica.shard.shard_id };
+        let serving = view.serving().filter(|replica| replica.shard.plan == name);
+        let fleet: Vec<_> = serving.map(|replica| (stage(replica), replica.incarnation)).collect();
+        let now = Instant::now();
+        if fleet != self.fleet || !self.proof.is_of(name) {
             self.fleet = fleet;
-            self.facts.proved = false;
-            self.tokens_at_change = activity.tokens;
-            self.retry_at = Instant::now();
-        } else if activity.tokens > self.tokens_at_change {
-            self.tokens_at_change = activity.tokens;
-            self.last_token = Instant::now();
-            self.facts.proved = view.complete();
+            let shards = plan.iter().flat_map(|plan| &plan.shards).map(|shard| shard.serving.clone());
+            self.proof = Proof::new(name.to_owned(), shards.collect(), now);
+            self.retry_at = now;
         }
-        self.facts.active = activity.load.iter().map(|(peer, n)| (*peer, *n as u32)).collect();
+        self.proof.on_tokens(passed);
+        self.facts.proved = self.proof.covers();
+        self.facts.failures = self.proof.failures();
+        self.facts.probe.ok &= self.facts.failures.is_empty();
+        self.facts.active = load.iter().map(|(peer, n)| (*peer, *n as u32)).collect();
         let rounded = |rtt: &Duration| Duration::from_micros(rtt.as_micros() as u64 / 100 * 100);
         let round_trips: HashMap<PeerId, Duration> =
             self.front.round_trips.borrow().iter().map(|(peer, rtt)| (*peer, rounded(rtt))).collect();
@@ -151,13 +164,12 @@ impl Task {
             self.retry_at = now + AGAIN;
             let (mut control, view) = (self.network.streams(), Arc::clone(view));
             self.work.spawn(async move { Outcome::Learned(Box::new(learn(&mut control, &view).await)) });
-        } else if view.complete() && (!self.facts.proved || now >= self.last_token + IDLE) {
-            self.retry_at = now + AGAIN;
+        } else if let Some(route) = self.proof.next(now) {
             // BOS where the model has one, else any token.
             let first =
                 self.model.borrow().as_ref().map(|model| model.encode("").first().copied().unwrap_or(0));
             let Some(first) = first else { return };
-            self.work.spawn(probe(self.front.client.clone(), first));
+            self.work.spawn(probe(self.front.client.clone(), route, first));
         }
     }
 
@@ -173,19 +185,29 @@ impl Task {
                 Ok(None) => {}
                 Err(error) => warn!("the plan could not be learned from any replica: {error}"),
             },
-            Outcome::Probed(result) => {
-                // A fleet that is busy is not broken.
-                if result == Err(OpenError::Busy) {
-                    return;
-                }
-                let latency_ms = result.as_ref().map_or(0.0, |took| took.as_secs_f32() * 1e3);
-                self.facts.probe = Probe { ok: result.is_ok(), latency_ms, at: now_ms() / 1000 };
-                if let Err(error) = result {
-                    self.facts.proved = false;
-                    warn!("the probe did not come back: {error}");
-                }
-            }
+            Outcome::Probed { route, sent, result } => self.on_probed(&route, sent, result),
         }
+    }
+
+    fn on_probed(&mut self, route: &Route, sent: Instant, result: Result<(), ProbeError>) {
+        let now = Instant::now();
+        match &result {
+            // A fleet that is busy is not broken.
+            Err(ProbeError::Open(OpenError::Busy)) => {
+                self.proof.on_busy(route, now);
+                self.retry_at = now + AGAIN;
+                return;
+            }
+            Err(error) => {
+                let peers: Vec<String> = route.stages.iter().map(|stage| stage.peer.to_string()).collect();
+                warn!(route = peers.join(" "), "a probe did not come back: {error}");
+                self.proof.on_failure(route, sent, &error.to_string(), now);
+                self.retry_at = now + AGAIN;
+            }
+            Ok(()) => self.retry_at = now,
+        }
+        let latency_ms = if result.is_ok() { (now - sent).as_secs_f32() * 1e3 } else { 0.0 };
+        self.facts.probe = Probe { ok: result.is_ok(), latency_ms, at: now_ms() / 1000 };
     }
 
     fn publish(&mut self, view: &ClusterView) {
@@ -212,9 +234,9 @@ fn lasting(status: &PipelineStatus) -> PipelineStatus {
     status
 }
 
-/// One token through the ring.
-async fn probe(client: Client, token: u32) -> Outcome {
-    let begun = Instant::now();
+/// One token on this route.
+async fn probe(client: Client, route: Route, token: u32) -> Outcome {
+    let sent = Instant::now();
     let prompt = Prompt {
         ids: vec![token],
         sampling: Sampling::default(),
@@ -222,12 +244,13 @@ async fn probe(client: Client, token: u32) -> Outcome {
         max_tokens: 1,
         deadline: PROBE,
     };
-    let result = match client.generate(prompt).await {
+    let result = match client.generate_on(route.clone(), prompt).await {
         Ok(mut answer) => match answer.tokens.recv().await {
-            Some(Ok(_)) => Ok(begun.elapsed()),
-            _ => Err(OpenError::Timeout(PROBE)),
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(error.into()),
+            None => Err(ProbeError::Nothing),
         },
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     };
-    Outcome::Probed(result)
+    Outcome::Probed { route, sent, result }
 }

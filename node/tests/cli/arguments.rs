@@ -5,18 +5,32 @@ use super::{program, run, text};
 #[test]
 fn help_teaches_and_has_no_colours_in_a_pipe() {
     let table: &[(&str, &[&str], &[&str])] = &[
-        ("server", &["--help"], &["--port", "LLAMA_PORT", "Example:"]),
+        (
+            "server",
+            &["--help"],
+            &["--port", "LLAMA_PORT", "Example:", "server --model-source https://host/model.gguf"],
+        ),
         ("shard_listener", &["--help"], &["--shard-id", "--kv-dtype", "Example, the second of four shards"]),
         ("web_server", &["--help"], &["--http-port", "curl http://127.0.0.1:8080/v1/completions"]),
         (
             "shardctl",
             &["--help"],
-            &["up", "split", "inspect", "plan", "generate", "status", "call", "Examples:"],
+            &["up", "fetch", "split", "inspect", "plan", "generate", "status", "call", "Examples:"],
         ),
         ("shardctl", &["up", "--help"], &["--shards", "models_cache/tiny-tales-f16.gguf", "Examples:"]),
         ("shardctl", &["generate", "--help"], &["--prompt", "--chat", "Examples:"]),
         ("shardctl", &["status", "--help"], &["--watch", "Examples:"]),
         ("shardctl", &["call", "--help"], &["GET_CAPABILITIES", "Examples:"]),
+        (
+            "shardctl",
+            &["fetch", "--help"],
+            &[
+                "--sha256",
+                "LLAMA_HF_TOKEN=hf_… shardctl fetch hf:owner/gated/model.gguf",
+                "HTTPS_PROXY",
+                "Examples:",
+            ],
+        ),
         ("shardctl", &["split", "--help"], &["--out", "Examples:"]),
         ("shardctl", &["inspect", "--help"], &["--tensors", "Examples:"]),
         ("shardctl", &["plan", "--help"], &["--shards", "Examples:"]),
@@ -41,6 +55,12 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
         ("server", &["--bogus"], "unexpected argument '--bogus'"),
         ("server", &["--port", "70000"], "from 0 to 65535"),
         ("server", &["--cluster", "two words"], "1 to 63 letters"),
+        ("server", &["--model-source", "ftp://host/m.gguf"], "hf:OWNER/NAME/FILE.gguf[@REVISION]"),
+        (
+            "server",
+            &["--model-source", "m.gguf", "--shards", "2", "--layers", "0"],
+            "--shards 2 does not fit --layers, which names 1 shards",
+        ),
         ("server", &["--external-address", "host:1"], "invalid value 'host:1'"),
         ("shard_listener", &["--shard-id", "256"], "256 is not in 0..256"),
         ("shard_listener", &["--shard-id", "0,1,0"], "names shard 0 twice"),

@@ -8,6 +8,7 @@ mod console;
 mod fleet;
 mod gateway_killed;
 mod nodes;
+mod probes;
 mod process;
 mod programs;
 mod settings;

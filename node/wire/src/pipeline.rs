@@ -31,7 +31,7 @@ pub struct PipelineStatus {
     pub missing_layers: Vec<LayerRange>,
     /// Every file of the manifest has a complete seeder and the pipeline is complete.
     pub swarm_ready: bool,
-    /// Why the pipeline is not complete, in words; empty when it is.
+    /// Why the pipeline is not complete, in words; when it is, replicas that a probe did not come back from.
     pub reason: String,
     /// How much of the model the origin has fetched.
     pub origin: Origin,
@@ -47,6 +47,7 @@ pub struct PipelineStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     /// 0 to 100.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub percent: f32,
     /// Bytes on the origin's disk.
     pub bytes: u64,
@@ -55,9 +56,10 @@ pub struct Origin {
 /// The last probe token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
-    /// It came back.
+    /// It came back, and so did the last one through every other replica.
     pub ok: bool,
     /// From OPEN to the token.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub latency_ms: f32,
     /// Seconds since the Unix epoch; 0 when there was none.
     pub at: u64,
@@ -123,6 +125,7 @@ pub struct ReplicaStatus {
     /// Sessions that hold a slot there, of this gateway's.
     pub active_requests: u32,
     /// Last round trip.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub latency_ms: f32,
 }
 
@@ -130,6 +133,7 @@ pub struct ReplicaStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Download {
     /// 0 to 100.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub percent: f32,
     /// Bytes a second.
     pub bytes_per_s: u64,

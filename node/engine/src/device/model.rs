@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! load:     map file ─▶ config ─▶ copy layers, norm and head to the device, tensor by tensor; embedding stays in the map
-//! forward:  check the batch ─▶ passes of at most 128 rows:
+//! forward:  check the batch ─▶ passes of at most 64 rows:
 //!             tokens ─▶ embedding rows ┐
 //!             hidden states ───────────┴▶ device ─▶ layers in order ─▶ hidden states, or
 //!                                                                     wanted rows ─▶ norm ─▶ head ─▶ logits

@@ -3,6 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::prefetch;
+use super::sums::Sums;
 use crate::lanes::{LANES, sum};
 use crate::simd::{FloatOutput, prefetch_of};
 use crate::weight_type::WeightType;
@@ -10,13 +11,13 @@ use crate::weight_type::WeightType;
 /// # Safety
 /// As [`Kernels::float`](crate::simd::Kernels::float).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-pub(super) unsafe fn rows(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut FloatOutput) {
+pub(super) unsafe fn rows<S: Sums>(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut FloatOutput) {
     // SAFETY: by this function's contract.
     unsafe {
         match ty {
-            WeightType::F16 => by_rows::<F16>(rows, x, out),
-            WeightType::Bf16 => by_rows::<Bf16>(rows, x, out),
-            _ => by_rows::<F32>(rows, x, out),
+            WeightType::F16 => by_rows::<S, F16>(rows, x, out),
+            WeightType::Bf16 => by_rows::<S, Bf16>(rows, x, out),
+            _ => by_rows::<S, F32>(rows, x, out),
         }
     }
 }
@@ -24,14 +25,14 @@ pub(super) unsafe fn rows(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mu
 /// # Safety
 /// As [`rows`], for the type `L`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-unsafe fn by_rows<L: Load>(rows: &[&[u8]], x: &[&[f32]], out: &mut FloatOutput) {
+unsafe fn by_rows<S: Sums, L: Load>(rows: &[&[u8]], x: &[&[f32]], out: &mut FloatOutput) {
     macro_rules! by_x {
         ($count:literal, $rows:expr) => {
             match *x {
-                [a] => dot::<L, $count, 1>($rows, [a], out),
-                [a, b] => dot::<L, $count, 2>($rows, [a, b], out),
-                [a, b, c] => dot::<L, $count, 3>($rows, [a, b, c], out),
-                [a, b, c, d] => dot::<L, $count, 4>($rows, [a, b, c, d], out),
+                [a] => dot::<S, L, $count, 1>($rows, [a], out),
+                [a, b] => dot::<S, L, $count, 2>($rows, [a, b], out),
+                [a, b, c] => dot::<S, L, $count, 3>($rows, [a, b, c], out),
+                [a, b, c, d] => dot::<S, L, $count, 4>($rows, [a, b, c, d], out),
                 _ => {}
             }
         };
@@ -50,7 +51,7 @@ unsafe fn by_rows<L: Load>(rows: &[&[u8]], x: &[&[f32]], out: &mut FloatOutput) 
 /// # Safety
 /// As [`rows`], for the type `L`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-unsafe fn dot<L: Load, const R: usize, const M: usize>(
+unsafe fn dot<S: Sums, L: Load, const R: usize, const M: usize>(
     rows: [&[u8]; R],
     x: [&[f32]; M],
     out: &mut FloatOutput,
@@ -69,7 +70,8 @@ unsafe fn dot<L: Load, const R: usize, const M: usize>(
             // SAFETY: as above.
             let a = unsafe { _mm512_maskz_loadu_ps(mask, x[m].as_ptr().wrapping_add(k)) };
             for r in 0..R {
-                acc[r][m] = _mm512_add_ps(acc[r][m], _mm512_mul_ps(w[r], a));
+                // SAFETY: this function has AVX-512.
+                acc[r][m] = unsafe { S::add(acc[r][m], w[r], a) };
             }
         }
     };

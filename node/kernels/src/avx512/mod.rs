@@ -9,26 +9,30 @@ mod panel_32;
 mod panel_k;
 mod row_32;
 mod row_k;
+mod sums;
 
 use core::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use crate::activations::Batch;
-use crate::avx2::turns;
 use crate::simd::{FloatOutput, Kernels, PanelOutput};
 use crate::weight_type::WeightType;
 
-pub(crate) struct Avx512;
+pub(crate) use sums::{Free, InOrder, Sums};
 
-impl Kernels for Avx512 {
+/// The kernels that add up in this way.
+pub(crate) struct Avx512<S = InOrder>(PhantomData<S>);
+
+impl<S: Sums> Kernels for Avx512<S> {
     unsafe fn rows(ty: WeightType, rows: [&[u8]; 2], x: &Batch) -> [f32; 2] {
         // SAFETY: by the trait's contract.
         unsafe {
             match ty {
-                WeightType::Q4K => turns::rows::<row_k::Q45k<false>>(rows, x),
-                WeightType::Q5K => turns::rows::<row_k::Q45k<true>>(rows, x),
-                WeightType::Q6K => turns::rows::<row_k::Q6k>(rows, x),
-                WeightType::Q8_0 => row_32::q8_0(rows, x),
-                WeightType::Q4_0 => row_32::q4_0(rows, x),
+                WeightType::Q4K => S::rows_k::<row_k::Q45k<false>>(rows, x),
+                WeightType::Q5K => S::rows_k::<row_k::Q45k<true>>(rows, x),
+                WeightType::Q6K => S::rows_k::<row_k::Q6k>(rows, x),
+                WeightType::Q8_0 => row_32::q8_0::<S>(rows, x),
+                WeightType::Q4_0 => row_32::q4_0::<S>(rows, x),
                 // Other types never come here: `simd::rows` and `matmul::run_rows`.
                 _ => [0.0; 2],
             }
@@ -39,8 +43,8 @@ impl Kernels for Avx512 {
         // SAFETY: by the trait's contract.
         unsafe {
             match panels {
-                [a, b] => panels_of([a, b], ty, x, stream, out),
-                [a] => panels_of([a], ty, x, stream, out),
+                [a, b] => panels_of::<S, 2>([a, b], ty, x, stream, out),
+                [a] => panels_of::<S, 1>([a], ty, x, stream, out),
                 _ => {}
             }
         }
@@ -48,13 +52,13 @@ impl Kernels for Avx512 {
 
     unsafe fn float(ty: WeightType, rows: &[&[u8]], x: &[&[f32]], out: &mut FloatOutput) {
         // SAFETY: by the trait's contract.
-        unsafe { float::rows(ty, rows, x, out) }
+        unsafe { float::rows::<S>(ty, rows, x, out) }
     }
 }
 
 /// # Safety
 /// As [`Kernels::panels`].
-unsafe fn panels_of<const T: usize>(
+unsafe fn panels_of<S: Sums, const T: usize>(
     panels: [&[u8]; T],
     ty: WeightType,
     x: &Batch,
@@ -64,10 +68,10 @@ unsafe fn panels_of<const T: usize>(
     macro_rules! by_rows {
         ($kernel:ident $(, $flag:literal)?) => {
             match x.rows {
-                1 => $kernel::<$($flag,)? T, 1>(panels, x, stream, out),
-                2 => $kernel::<$($flag,)? T, 2>(panels, x, stream, out),
-                3 => $kernel::<$($flag,)? T, 3>(panels, x, stream, out),
-                _ => $kernel::<$($flag,)? T, 4>(panels, x, stream, out),
+                1 => $kernel::<S, $($flag,)? T, 1>(panels, x, stream, out),
+                2 => $kernel::<S, $($flag,)? T, 2>(panels, x, stream, out),
+                3 => $kernel::<S, $($flag,)? T, 3>(panels, x, stream, out),
+                _ => $kernel::<S, $($flag,)? T, 4>(panels, x, stream, out),
             }
         };
     }

@@ -3,6 +3,7 @@
 use core::arch::x86_64::*;
 
 use super::panel_k::store;
+use super::sums::Sums;
 use super::{broadcast, load, prefetch};
 use crate::activations::Batch;
 use crate::matrix::PANEL;
@@ -13,7 +14,7 @@ use crate::simd::{PREFETCH, PanelOutput};
 /// # Safety
 /// As [`Kernels::panels`](crate::simd::Kernels::panels); `x` has `M` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-pub(super) unsafe fn q8_0<const T: usize, const M: usize>(
+pub(super) unsafe fn q8_0<S: Sums, const T: usize, const M: usize>(
     panels: [&[u8]; T],
     x: &Batch,
     stream: bool,
@@ -47,7 +48,7 @@ pub(super) unsafe fn q8_0<const T: usize, const M: usize>(
             }
         }
         // SAFETY: `d` follows the words; scale of the M rows in block b.
-        unsafe { add_block(&mut acc, &isum, tile.map(|tile| tile.wrapping_add(8 * 64)), x, b) };
+        unsafe { add_block::<S, T, M>(&mut acc, &isum, tile.map(|tile| tile.wrapping_add(8 * 64)), x, b) };
     }
     store(&acc, out);
 }
@@ -57,7 +58,7 @@ pub(super) unsafe fn q8_0<const T: usize, const M: usize>(
 /// # Safety
 /// As [`Kernels::panels`](crate::simd::Kernels::panels); `x` has `M` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-pub(super) unsafe fn q4_0<const T: usize, const M: usize>(
+pub(super) unsafe fn q4_0<S: Sums, const T: usize, const M: usize>(
     panels: [&[u8]; T],
     x: &Batch,
     stream: bool,
@@ -95,7 +96,7 @@ pub(super) unsafe fn q4_0<const T: usize, const M: usize>(
             }
         }
         // SAFETY: `d` follows the words; scale of the M rows in block b.
-        unsafe { add_block(&mut acc, &isum, tile.map(|tile| tile.wrapping_add(4 * 64)), x, b) };
+        unsafe { add_block::<S, T, M>(&mut acc, &isum, tile.map(|tile| tile.wrapping_add(4 * 64)), x, b) };
     }
     store(&acc, out);
 }
@@ -104,7 +105,7 @@ pub(super) unsafe fn q4_0<const T: usize, const M: usize>(
 /// `d` points to 16 halves each; `x` has a block `b`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
 #[inline]
-unsafe fn add_block<const T: usize, const M: usize>(
+unsafe fn add_block<S: Sums, const T: usize, const M: usize>(
     acc: &mut [[__m512; M]; T],
     isum: &[[__m512i; M]; T],
     d: [*const u8; T],
@@ -117,8 +118,9 @@ unsafe fn add_block<const T: usize, const M: usize>(
         for r in 0..M {
             // SAFETY: by this function's contract.
             let d_a = _mm512_set1_ps(unsafe { *x.d.get_unchecked(b * M + r) });
-            let sum = _mm512_mul_ps(_mm512_mul_ps(d, _mm512_cvtepi32_ps(isum[t][r])), d_a);
-            acc[t][r] = _mm512_add_ps(acc[t][r], sum);
+            let sum = _mm512_mul_ps(d, _mm512_cvtepi32_ps(isum[t][r]));
+            // SAFETY: this function has AVX-512.
+            acc[t][r] = unsafe { S::add(acc[t][r], sum, d_a) };
         }
     }
 }

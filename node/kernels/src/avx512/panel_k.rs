@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::*;
 
+use super::sums::Sums;
 use super::{broadcast, load, prefetch};
 use crate::activations::Batch;
 use crate::matrix::PANEL;
@@ -14,7 +15,7 @@ type Int = __m512i;
 /// # Safety
 /// As [`Kernels::panels`](crate::simd::Kernels::panels); `x` has `M` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-pub(super) unsafe fn q45k<const FIVE: bool, const T: usize, const M: usize>(
+pub(super) unsafe fn q45k<S: Sums, const FIVE: bool, const T: usize, const M: usize>(
     panels: [&[u8]; T],
     x: &Batch,
     stream: bool,
@@ -99,9 +100,9 @@ pub(super) unsafe fn q45k<const FIVE: bool, const T: usize, const M: usize>(
                 }
                 for r in 0..M {
                     let sum = _mm512_mul_ps(d, _mm512_cvtepi32_ps(isum[t][r]));
-                    let sum = _mm512_sub_ps(sum, _mm512_mul_ps(dmin, _mm512_cvtepi32_ps(msum[r])));
+                    let sum = S::sub(sum, dmin, _mm512_cvtepi32_ps(msum[r]));
                     let d_a = _mm512_set1_ps(*x.d.get_unchecked(b * M + r));
-                    acc[t][r] = _mm512_add_ps(acc[t][r], _mm512_mul_ps(sum, d_a));
+                    acc[t][r] = S::add(acc[t][r], sum, d_a);
                 }
             }
         }
@@ -114,7 +115,7 @@ pub(super) unsafe fn q45k<const FIVE: bool, const T: usize, const M: usize>(
 /// # Safety
 /// As [`Kernels::panels`](crate::simd::Kernels::panels); `x` has `M` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-pub(super) unsafe fn q6k<const T: usize, const M: usize>(
+pub(super) unsafe fn q6k<S: Sums, const T: usize, const M: usize>(
     panels: [&[u8]; T],
     x: &Batch,
     stream: bool,
@@ -196,8 +197,7 @@ pub(super) unsafe fn q6k<const T: usize, const M: usize>(
                 for r in 0..M {
                     let isum = _mm512_sub_epi32(isum[t][r], _mm512_slli_epi32::<5>(excess[r]));
                     let d_a = _mm512_set1_ps(*x.d.get_unchecked(b * M + r));
-                    let sum = _mm512_mul_ps(_mm512_mul_ps(d, _mm512_cvtepi32_ps(isum)), d_a);
-                    acc[t][r] = _mm512_add_ps(acc[t][r], sum);
+                    acc[t][r] = S::add(acc[t][r], _mm512_mul_ps(d, _mm512_cvtepi32_ps(isum)), d_a);
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::*;
 
+use super::sums::Sums;
 use super::{add_lanes, prefetch, sum_fours};
 use crate::activations::Batch;
 use crate::simd::prefetch_of;
@@ -9,12 +10,15 @@ use crate::simd::prefetch_of;
 /// Blocks whose sums are finished together.
 const TURN: usize = 16;
 
+/// Of two rows, a lane for each of the blocks.
+pub(super) type Terms = [[f32; TURN]; 2];
+
 /// `Q8_0`. The weights are made unsigned by an offset of 128.
 ///
 /// # Safety
 /// As [`Kernels::rows`](crate::simd::Kernels::rows).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-pub(super) unsafe fn q8_0(rows: [&[u8]; 2], x: &Batch) -> [f32; 2] {
+pub(super) unsafe fn q8_0<S: Sums>(rows: [&[u8]; 2], x: &Batch) -> [f32; 2] {
     let sign = _mm512_set1_epi8(-128);
     // SAFETY: `by_turns` gives two whole blocks.
     let pair = |p: *const u8| unsafe {
@@ -23,7 +27,7 @@ pub(super) unsafe fn q8_0(rows: [&[u8]; 2], x: &Batch) -> [f32; 2] {
         _mm512_xor_si512(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high), sign)
     };
     // SAFETY: by this function's contract.
-    unsafe { by_turns::<34>(rows, x, pair, |sums8| _mm512_slli_epi32::<4>(sums8)) }
+    unsafe { by_turns::<S, 34>(rows, x, pair, |sums8| _mm512_slli_epi32::<4>(sums8)) }
 }
 
 /// `Q4_0`. The weights are 8 less than their nibbles.
@@ -31,7 +35,7 @@ pub(super) unsafe fn q8_0(rows: [&[u8]; 2], x: &Batch) -> [f32; 2] {
 /// # Safety
 /// As [`Kernels::rows`](crate::simd::Kernels::rows).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
-pub(super) unsafe fn q4_0(rows: [&[u8]; 2], x: &Batch) -> [f32; 2] {
+pub(super) unsafe fn q4_0<S: Sums>(rows: [&[u8]; 2], x: &Batch) -> [f32; 2] {
     let low4 = _mm512_set1_epi8(15);
     let shifts = _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 0, 0, 0, 0, 4, 4, 4, 4);
     // SAFETY: `by_turns` gives two whole blocks.
@@ -42,7 +46,7 @@ pub(super) unsafe fn q4_0(rows: [&[u8]; 2], x: &Batch) -> [f32; 2] {
         _mm512_and_si512(_mm512_srlv_epi32(both, shifts), low4)
     };
     // SAFETY: by this function's contract.
-    unsafe { by_turns::<18>(rows, x, pair, |sums8| sums8) }
+    unsafe { by_turns::<S, 18>(rows, x, pair, |sums8| sums8) }
 }
 
 /// `pair` unpacks two blocks of `SIZE` bytes to 64 unsigned weights, `offset` is what their offset has added, negated.
@@ -51,7 +55,7 @@ pub(super) unsafe fn q4_0(rows: [&[u8]; 2], x: &Batch) -> [f32; 2] {
 /// As [`Kernels::rows`](crate::simd::Kernels::rows).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
 #[inline]
-unsafe fn by_turns<const SIZE: usize>(
+unsafe fn by_turns<S: Sums, const SIZE: usize>(
     rows: [&[u8]; 2],
     x: &Batch,
     pair: impl Fn(*const u8) -> __m512i + Copy,
@@ -60,22 +64,16 @@ unsafe fn by_turns<const SIZE: usize>(
     assert!(x.rows == 1 && rows.iter().all(|row| row.len() == x.blocks * SIZE));
     let ahead = prefetch_of(2, rows[0].len());
     let whole = x.blocks / TURN * TURN;
-    let mut acc = [0.0; 2];
-    let mut add = |terms: [[f32; TURN]; 2], count: usize| {
-        for i in 0..count {
-            acc[0] += terms[0][i];
-            acc[1] += terms[1][i];
-        }
-    };
+    let mut acc: Terms = [[0.0; TURN]; 2];
     for b in (0..whole).step_by(TURN) {
-        let mut terms = [[0.0; TURN]; 2];
+        let mut terms: Terms = [[0.0; TURN]; 2];
         for (row, terms) in rows.iter().zip(&mut terms) {
             let p = row.as_ptr().wrapping_add(b * SIZE);
             prefetch(p, ahead, SIZE * TURN / 64 + 1);
             // SAFETY: 16 blocks from b on are inside the row and the activations.
             unsafe { *terms = turn::<SIZE>(p, &x.q[b * 32..], &x.sums8[b..], &x.d[b..], pair, offset) };
         }
-        add(terms, TURN);
+        S::add_terms(&mut acc, &terms, TURN);
     }
     let rest = x.blocks - whole;
     if rest > 0 {
@@ -85,15 +83,15 @@ unsafe fn by_turns<const SIZE: usize>(
         q[..rest * 32].copy_from_slice(&x.q[whole * 32..]);
         sums8[..rest].copy_from_slice(&x.sums8[whole..]);
         d[..rest].copy_from_slice(&x.d[whole..]);
-        let mut terms = [[0.0; TURN]; 2];
+        let mut terms: Terms = [[0.0; TURN]; 2];
         for (row, terms) in rows.iter().zip(&mut terms) {
             blocks.as_flattened_mut()[..rest * SIZE].copy_from_slice(&row[whole * SIZE..]);
             // SAFETY: 16 blocks each.
             unsafe { *terms = turn::<SIZE>(blocks.as_ptr().cast(), &q, &sums8, &d, pair, offset) };
         }
-        add(terms, rest);
+        S::add_terms(&mut acc, &terms, rest);
     }
-    acc
+    acc.map(S::total)
 }
 
 /// The terms of 16 blocks.

@@ -10,6 +10,31 @@ use crate::activations::Batch;
 use crate::avx2::halves;
 use crate::avx2::turns::{TURN, Terms, heads};
 
+/// Superblocks taken apart.
+pub(crate) struct Blocks {
+    /// The integers of each; their sum counts.
+    pub parts: [__m512i; TURN],
+    /// What they are multiplied by.
+    pub d: __m256,
+    /// What is taken off after that.
+    pub less: __m256,
+}
+
+/// The kernel of one type.
+pub(crate) trait Parts {
+    /// Superblocks `first..first + count` of a row and of `x`, as [`Terms::terms`] wants them.
+    ///
+    /// # Safety
+    /// As [`Terms::terms`].
+    unsafe fn parts<const FULL: bool>(
+        row: *const u8,
+        x: &Batch,
+        first: usize,
+        count: usize,
+        ahead: usize,
+    ) -> Blocks;
+}
+
 /// `Q4_K`, and `Q5_K` where `FIVE`.
 pub(super) struct Q45k<const FIVE: bool>;
 
@@ -17,6 +42,7 @@ impl<const FIVE: bool> Terms for Q45k<FIVE> {
     const SIZE: usize = if FIVE { 176 } else { 144 };
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+    #[inline]
     unsafe fn terms<const FULL: bool>(
         row: *const u8,
         x: &Batch,
@@ -24,14 +50,30 @@ impl<const FIVE: bool> Terms for Q45k<FIVE> {
         count: usize,
         ahead: usize,
     ) -> __m256 {
+        // SAFETY: by this function's contract.
+        let Blocks { parts, d, less } = unsafe { Self::parts::<FULL>(row, x, first, count, ahead) };
+        _mm256_sub_ps(_mm256_mul_ps(d, _mm256_cvtepi32_ps(sum_eight(&parts))), less)
+    }
+}
+
+impl<const FIVE: bool> Parts for Q45k<FIVE> {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+    #[inline]
+    unsafe fn parts<const FULL: bool>(
+        row: *const u8,
+        x: &Batch,
+        first: usize,
+        count: usize,
+        ahead: usize,
+    ) -> Blocks {
         let nibbles = if FIVE { 48 } else { 16 };
         let (low4, bit4) = (_mm512_set1_epi8(15), _mm512_set1_epi8(16));
         let mut parts = [_mm512_setzero_si512(); TURN];
         let count = if FULL { TURN } else { count };
         // SAFETY: by this function's contract.
-        let heads = unsafe { heads(row, Self::SIZE, x, first, count) };
+        let heads = unsafe { heads(row, <Self as Terms>::SIZE, x, first, count) };
         for i in 0..count {
-            let p = row.wrapping_add((first + i) * Self::SIZE);
+            let p = row.wrapping_add((first + i) * <Self as Terms>::SIZE);
             let q = x.q.as_ptr().cast::<u8>().wrapping_add((first + i) * 256);
             prefetch(p, ahead, 3);
             // SAFETY: block `first + i` of the row, and of the activations.
@@ -65,9 +107,8 @@ impl<const FIVE: bool> Terms for Q45k<FIVE> {
                 parts[i] = sum;
             }
         }
-        let isum = _mm256_mul_ps(heads.d, _mm256_cvtepi32_ps(sum_eight(&parts)));
-        let msum = _mm256_mul_ps(heads.dmin, _mm256_cvtepi32_ps(heads.msum));
-        _mm256_sub_ps(isum, msum)
+        let less = _mm256_mul_ps(heads.dmin, _mm256_cvtepi32_ps(heads.msum));
+        Blocks { parts, d: heads.d, less }
     }
 }
 
@@ -78,6 +119,7 @@ impl Terms for Q6k {
     const SIZE: usize = 210;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+    #[inline]
     unsafe fn terms<const FULL: bool>(
         row: *const u8,
         x: &Batch,
@@ -85,6 +127,22 @@ impl Terms for Q6k {
         count: usize,
         ahead: usize,
     ) -> __m256 {
+        // SAFETY: by this function's contract.
+        let Blocks { parts, d, .. } = unsafe { Self::parts::<FULL>(row, x, first, count, ahead) };
+        _mm256_mul_ps(d, _mm256_cvtepi32_ps(sum_eight(&parts)))
+    }
+}
+
+impl Parts for Q6k {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,f16c")]
+    #[inline]
+    unsafe fn parts<const FULL: bool>(
+        row: *const u8,
+        x: &Batch,
+        first: usize,
+        count: usize,
+        ahead: usize,
+    ) -> Blocks {
         let count = if FULL { TURN } else { count };
         let (low4, high2) = (_mm512_set1_epi8(15), _mm512_set1_epi8(0x30));
         let turns = [two(4, 2), two(0, -2)];
@@ -93,7 +151,7 @@ impl Terms for Q6k {
         let mut ds = [0u16; TURN];
         let mut parts = [_mm512_setzero_si512(); TURN];
         for i in 0..count {
-            let p = row.wrapping_add((first + i) * Self::SIZE);
+            let p = row.wrapping_add((first + i) * <Self as Terms>::SIZE);
             let q = x.q.as_ptr().cast::<u8>().wrapping_add((first + i) * 256);
             prefetch(p, ahead, 4);
             // SAFETY: block `first + i` of the row, and of the activations.
@@ -125,7 +183,7 @@ impl Terms for Q6k {
         }
         // SAFETY: eight halves.
         let d = unsafe { halves(ds.as_ptr()) };
-        _mm256_mul_ps(d, _mm256_cvtepi32_ps(sum_eight(&parts)))
+        Blocks { parts, d, less: _mm256_setzero_ps() }
     }
 }
 

@@ -174,7 +174,7 @@ async fn serve(
     for shard in 0..shards {
         fleet.start_shard(u32::try_from(shard)?)?;
     }
-    let mut ring = Ring::join(ports.port, args.transport)?;
+    let mut ring = Ring::join(ports.port, args.transport, fleet.secret())?;
     say(&format!("{shards} shards: waiting for the pipeline"));
     fleet.during(ring.complete()).await?;
     let single = fleet.during(measure::single(&ring.client, args, model.vocabulary)).await?;

@@ -1,6 +1,6 @@
 //! The processes of a fleet: started, watched, stopped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use shard_wire::contract as c;
 use tokio::process::Command;
@@ -18,6 +18,7 @@ const LOOPBACK: &str = "127.0.0.1";
 pub(in crate::cli) struct Fleet {
     run: PathBuf,
     shards_dir: PathBuf,
+    secret: PathBuf,
     transport: Transport,
     ports: Ports,
     engine: EngineConfig,
@@ -36,11 +37,17 @@ impl Fleet {
         Self {
             run: home.run.clone(),
             shards_dir: home.shards.clone(),
+            secret: home.secret.clone(),
             transport,
             ports: *ports,
             engine,
             children: Group::new(&home.run, shutdown),
         }
+    }
+
+    /// The file with the cluster secret.
+    pub(in crate::cli) fn secret(&self) -> &Path {
+        &self.secret
     }
 
     /// Names and ids of the processes, in the order of starting.
@@ -94,6 +101,7 @@ impl Fleet {
     fn command(&self, program: &str) -> Command {
         let mut command = told(Command::new(self.run.join(program)), LOOPBACK);
         flag(&mut command, c::TRANSPORT, word(&self.transport));
+        command.arg(format!("--{}", c::CLUSTER_SECRET_FILE.flag)).arg(&self.secret);
         command
     }
 

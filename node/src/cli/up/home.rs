@@ -2,21 +2,26 @@
 //!
 //! ```text
 //!  STATE/lock                   held while shards are made
+//!  STATE/cluster-secret         what the fleet's members know, mode 0600: kept, so that tools can be told once
 //!  STATE/MODEL-HASH-N/          manifest.json, tokenizer.gguf, shard-0.gguf …: kept
 //!  STATE/run-PID/               links named as the programs, one log each: removed when the run ends well,
 //!                               else by the next one
 //! ```
 
 use std::env;
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process;
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::run_folder::RunFolder;
 use crate::cli::split::with_progress;
+use crate::net::hex;
+use crate::net::secret::MIN_SECRET_BYTES;
 use crate::store::split::{Shards, SplitError, SplitRequest, split};
 
 /// Beside the repository's README.
@@ -66,6 +71,8 @@ pub(in crate::cli) struct Home {
     pub(in crate::cli) state: PathBuf,
     /// The model's shards.
     pub(in crate::cli) shards: PathBuf,
+    /// The file with the cluster secret.
+    pub(in crate::cli) secret: PathBuf,
     /// Links and logs of this run.
     pub(in crate::cli) run: PathBuf,
     folder: RunFolder,
@@ -93,10 +100,12 @@ impl Home {
         let lock = File::create(&lock_path).map_err(failed("create", &lock_path))?;
         lock.lock().map_err(failed("lock", &lock_path))?;
         make_shards(&model, cut, &shards)?;
+        let secret = state.join("cluster-secret");
+        make_secret(&secret).map_err(failed("write", &secret))?;
 
         let folder = RunFolder::make(&state)?;
         drop(lock);
-        Ok(Self { state, shards, run: folder.path.clone(), folder })
+        Ok(Self { state, shards, secret, run: folder.path.clone(), folder })
     }
 
     /// Removes what only this run needed.
@@ -110,6 +119,21 @@ fn make_shards(model: &Path, cut: &Shards, out: &Path) -> Result<(), HomeError> 
     let request = SplitRequest { model, out, shards: cut.clone(), force: true };
     let done = with_progress(|progress| split(&request, progress));
     done.map(drop).map_err(|source| HomeError::Split { model: model.to_owned(), source: Box::new(source) })
+}
+
+/// Makes a cluster secret where there is none. The state folder is locked, so nobody else does.
+fn make_secret(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let mut secret = [0; MIN_SECRET_BYTES];
+    getrandom::fill(&mut secret).map_err(io::Error::other)?;
+    // Renamed when it is whole: half a secret would be kept for ever.
+    let beside = path.with_extension(process::id().to_string());
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(format!("{}\n", hex::encode(&secret)).as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
 }
 
 /// Tells models of one name apart, and cuts of one model.

@@ -1,6 +1,6 @@
 //! The task that owns a gateway's sessions: requests, frames and the fleet in, [`Sessions`] decides, actions out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
@@ -8,10 +8,10 @@ use shard_wire::frame::SessionId;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::route::Fleet;
+use super::route::{Fleet, Stage};
 use super::sessions::{Action, Event, Limits, Sessions};
 use crate::net::NetEvent;
-use crate::ring::client::{Answer, AnswerError, Client, Command, OpenError, Token};
+use crate::ring::client::{Answer, AnswerError, Client, Command, OpenError, Prompt, Token};
 use crate::ring::lanes::{Inbound, Lanes};
 
 /// Between two looks at deadlines, at what waits, and at clients that are gone.
@@ -22,8 +22,8 @@ const TICK: Duration = Duration::from_millis(50);
 pub struct Activity {
     /// Sessions that have a route at each peer.
     pub load: HashMap<PeerId, usize>,
-    /// Tokens that came back from the ring.
-    pub tokens: u64,
+    /// When the last token came through each stage of the fleet.
+    pub passed: HashMap<Stage, Instant>,
 }
 
 /// Starts the task that owns the sessions of `me`; it ends when the last [`Client`] is gone.
@@ -100,15 +100,17 @@ impl Driver {
                         return;
                     }
                     let now = fleet.borrow_and_update().clone();
+                    self.forget(&now);
                     self.on(Event::Fleet(now));
                 }
                 command = commands.recv() => match command {
                     Some(Command::Generate { prompt, reply }) => {
-                        let id = new_session();
-                        // Room for the whole answer: a slow client never holds the ring back.
-                        let room = prompt.max_tokens as usize + 1;
-                        self.callers.insert(id, Caller::Waiting { reply, room });
+                        let id = self.call(&prompt, reply);
                         self.on(Event::Generate(id, prompt));
+                    }
+                    Some(Command::GenerateOn { route, prompt, reply }) => {
+                        let id = self.call(&prompt, reply);
+                        self.on(Event::GenerateOn(id, prompt, route));
                     }
                     None => return self.close_all(),
                 },
@@ -124,9 +126,20 @@ impl Driver {
         }
     }
 
+    fn call(&mut self, prompt: &Prompt, reply: oneshot::Sender<Result<Answer, OpenError>>) -> SessionId {
+        let id = new_session();
+        // Room for the whole answer: a slow client never holds the ring back.
+        let room = prompt.max_tokens as usize + 1;
+        self.callers.insert(id, Caller::Waiting { reply, room });
+        id
+    }
+
     fn on(&mut self, event: Event) {
-        let mut delivered = 0;
-        for action in self.sessions.on(event, Instant::now()) {
+        let now = Instant::now();
+        let actions = self.sessions.on(event, now);
+        // Before anybody has a token: who waits for one sees what it proves.
+        self.tell(now);
+        for action in actions {
             match action {
                 Action::Send(to, frame) => self.lanes.send(to, frame),
                 Action::Opened(id, opened_in) => {
@@ -142,7 +155,6 @@ impl Driver {
                     }
                 }
                 Action::Deliver(id, token) => {
-                    delivered += 1;
                     let last = token.finish.is_some();
                     if let Some(Caller::Reading(tokens)) = self.callers.get(&id) {
                         let _ = tokens.try_send(Ok(token));
@@ -158,12 +170,25 @@ impl Driver {
                 }
             }
         }
-        let load = self.sessions.load();
+    }
+
+    fn tell(&mut self, now: Instant) {
+        let (load, passed) = (self.sessions.load(), self.sessions.take_passed());
         self.publish.send_if_modified(|known| {
-            let changed = delivered > 0 || known.load != load;
-            known.tokens += delivered;
+            let changed = !passed.is_empty() || known.load != load;
+            known.passed.extend(passed.into_iter().map(|stage| (stage, now)));
             known.load = load;
             changed
+        });
+    }
+
+    /// Keeps nothing of stages that are no longer in the fleet.
+    fn forget(&self, fleet: &Fleet) {
+        let known: HashSet<Stage> =
+            fleet.replicas.iter().map(|replica| Stage { peer: replica.peer, shard: replica.shard }).collect();
+        self.publish.send_if_modified(|activity| {
+            activity.passed.retain(|stage, _| known.contains(stage));
+            false
         });
     }
 

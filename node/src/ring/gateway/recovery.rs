@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use libp2p::PeerId;
 use shard_wire::frame::SessionId;
+use shard_wire::session::Refusal;
 
 use super::route::Incomplete;
 use super::session::{Action, State};
@@ -32,7 +33,19 @@ impl Sessions {
         session.loss.get_or_insert((shard, reason));
         session.losses += 1;
         close(id, session, now, actions);
-        if let Some((shard, reason)) = session.loss.clone().filter(|_| session.losses > MAX_LOSSES) {
+        let (pinned, told) = (session.pinned, session.told);
+        if pinned && !told {
+            let error = match peer {
+                Some(peer) => {
+                    let refusal = Refusal::Unreachable { peer: peer.to_string() };
+                    OpenError::Refused { shard, refusal }
+                }
+                None => OpenError::Timeout(self.limits.open),
+            };
+            return self.refuse(id, error, actions);
+        }
+        if let Some((shard, reason)) = session.loss.clone().filter(|_| pinned || session.losses > MAX_LOSSES)
+        {
             return self.fail(id, AnswerError::Lost { shard, reason }, now, actions);
         }
         self.wait(id, now);

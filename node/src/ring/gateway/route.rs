@@ -33,7 +33,7 @@ pub struct Fleet {
 }
 
 /// One stage of a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Stage {
     /// The node.
     pub peer: PeerId,

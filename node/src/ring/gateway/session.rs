@@ -33,6 +33,8 @@ impl Default for Limits {
 pub enum Event {
     /// A new prompt, under a name drawn at random.
     Generate(SessionId, Prompt),
+    /// A new prompt for this route and no other.
+    GenerateOn(SessionId, Prompt, Route),
     /// Its client is gone, or needs no more.
     Cancel(SessionId),
     /// A frame for the gateway.
@@ -84,6 +86,8 @@ pub(super) struct Session {
     pub(super) produced: Vec<u32>,
     pub(super) epoch: u32,
     pub(super) route: Route,
+    /// It has this route or none: it waits for nothing, and ends with its first loss.
+    pub(super) pinned: bool,
     pub(super) state: State,
     pub(super) begun: Instant,
     /// The client was told that the session is open.

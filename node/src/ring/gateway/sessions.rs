@@ -15,7 +15,7 @@ use libp2p::PeerId;
 use shard_wire::frame::{Dtype, Frame, Header, Kind, SessionId};
 use shard_wire::session::{Failure, Open, Refusal, RouteStage, Sampled};
 
-use super::route::{Fleet, Incomplete, Route, pick};
+use super::route::{Fleet, Incomplete, Route, Stage, pick};
 pub use super::session::{Action, Event, Limits};
 use super::session::{Session, State};
 use crate::ring::client::{AnswerError, OpenError, Prompt, Token};
@@ -30,6 +30,8 @@ pub struct Sessions {
     pub(super) sessions: BTreeMap<SessionId, Session>,
     /// Those that wait, first come first served.
     pub(super) queue: VecDeque<SessionId>,
+    /// Stages that tokens have come through since [`Self::take_passed`].
+    passed: HashSet<Stage>,
 }
 
 impl Sessions {
@@ -42,6 +44,7 @@ impl Sessions {
             gone: HashSet::new(),
             sessions: BTreeMap::new(),
             queue: VecDeque::new(),
+            passed: HashSet::new(),
         }
     }
 
@@ -56,11 +59,19 @@ impl Sessions {
         load
     }
 
+    /// Stages that tokens have come through since this was last asked.
+    pub fn take_passed(&mut self) -> HashSet<Stage> {
+        std::mem::take(&mut self.passed)
+    }
+
     /// Takes one event; the actions are to be carried out in order.
     pub fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Generate(id, prompt) => self.generate(id, prompt, now, &mut actions),
+            Event::Generate(id, prompt) => self.generate(id, prompt, None, now, &mut actions),
+            Event::GenerateOn(id, prompt, route) => {
+                self.generate(id, prompt, Some(route), now, &mut actions);
+            }
             Event::Cancel(id) => self.end(id, now, &mut actions),
             Event::Frame(from, frame) => self.on_frame(from, &frame, now, &mut actions),
             Event::Unsent(to, frame) if frame.header.kind != Kind::Close => {
@@ -84,11 +95,21 @@ impl Sessions {
         actions
     }
 
-    fn generate(&mut self, id: SessionId, prompt: Prompt, now: Instant, actions: &mut Vec<Action>) {
-        if !self.queue.is_empty() && self.queue.len() >= self.limits.queue {
+    fn generate(
+        &mut self,
+        id: SessionId,
+        prompt: Prompt,
+        wished: Option<Route>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let wished = wished.filter(|route| !route.stages.is_empty());
+        let pinned = wished.is_some();
+        let queue = if pinned { 0 } else { self.limits.queue };
+        if !self.queue.is_empty() && self.queue.len() >= queue {
             return actions.push(Action::Refused(id, OpenError::Busy));
         }
-        let route = match self.route(None) {
+        let route = match wished.map_or_else(|| self.route(None), Ok) {
             Ok(route) => route,
             Err(Incomplete { missing, reason }) => {
                 return actions.push(Action::Refused(id, OpenError::Incomplete { missing, reason }));
@@ -100,6 +121,7 @@ impl Sessions {
             produced: Vec::new(),
             epoch: 0,
             route,
+            pinned,
             state,
             begun: now,
             told: false,
@@ -120,11 +142,12 @@ impl Sessions {
         pick(&Fleet { replicas, ..self.fleet.clone() }, &self.load(), plan)
     }
 
-    /// Sends OPEN along the best route, one epoch higher; false where there is no route now.
+    /// Sends OPEN along the best route, or the wished one, one epoch higher; false where there is no route now.
     pub(super) fn open(&mut self, id: SessionId, now: Instant, actions: &mut Vec<Action>) -> bool {
         let Some(session) = self.sessions.get(&id) else { return true };
         let plan = (!session.produced.is_empty()).then_some(session.route.plan.as_str());
-        let Ok(route) = self.route(plan) else { return false };
+        let route = if session.pinned { Ok(session.route.clone()) } else { self.route(plan) };
+        let Ok(route) = route else { return false };
         let Some(session) = self.sessions.get_mut(&id) else { return true };
         session.epoch += 1;
         session.state = State::Opening { sent: now };
@@ -205,6 +228,7 @@ impl Sessions {
             return;
         }
         let Ok(sampled) = serde_json::from_slice::<Sampled>(&frame.body) else { return };
+        self.passed.extend(&session.route.stages);
         session.produced.push(token);
         session.losses = 0;
         session.loss = None;
@@ -220,6 +244,7 @@ impl Sessions {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let shard = session.route.stages.first().map_or(0, |stage| stage.shard);
         match refusal {
+            Refusal::Busy if session.pinned => self.refuse(id, OpenError::Busy, actions),
             Refusal::Busy => {
                 let full = self.queue.len() >= self.limits.queue && !session.told;
                 if full {
@@ -229,14 +254,16 @@ impl Sessions {
                 self.wait(id, now);
             }
             // The fleet changed under the route: the next look at it will know better.
-            Refusal::Unreachable { .. } | Refusal::OtherPlan { .. } | Refusal::NoSuchShard { .. } => {
+            Refusal::Unreachable { .. } | Refusal::OtherPlan { .. } | Refusal::NoSuchShard { .. }
+                if !session.pinned =>
+            {
                 session.loss.get_or_insert_with(|| (shard, format!("{refusal:?}")));
                 self.wait(id, now);
             }
             Refusal::TooLong { positions, limit } => {
                 self.refuse(id, OpenError::TooLong { positions, limit }, actions);
             }
-            Refusal::Invalid { .. } => self.refuse(id, OpenError::Refused { shard, refusal }, actions),
+            refusal => self.refuse(id, OpenError::Refused { shard, refusal }, actions),
         }
     }
 

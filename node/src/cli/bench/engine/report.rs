@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use shard_engine::bench::Figures;
 
 use super::{EngineArgs, Rival, Setting};
 use crate::cli::bench::model::Measured;
@@ -34,6 +35,16 @@ struct Ours {
     resident_over_file: Option<f64>,
     resident_over_file_and_kv: Option<f64>,
     rows: Vec<Row>,
+    /// All products of a forward, as they are and with sums in the fastest order; empty where there are no such kernels.
+    batch_invariance: Vec<Invariance>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Invariance {
+    rows: usize,
+    in_order_ms: f64,
+    free_ms: f64,
+    in_order_over_free: f64,
 }
 
 /// Tokens per second of all rows together.
@@ -126,7 +137,23 @@ fn ours(setting: &Setting, rival: Option<&Theirs>) -> Ours {
         resident_over_file: over(file_bytes),
         resident_over_file_and_kv: over(file_bytes + kv_bytes),
         rows: numbers.iter().enumerate().map(row).collect(),
+        batch_invariance: invariance(&setting.turns),
     }
+}
+
+/// Medians over the turns, of each number of rows.
+fn invariance(turns: &[Figures]) -> Vec<Invariance> {
+    let numbers = turns.first().map_or(0, |turn| turn.invariance.len());
+    let of = |at: usize| {
+        let measured = || turns.iter().filter_map(move |turn| turn.invariance.get(at));
+        Invariance {
+            rows: measured().next().map_or(0, |found| found.rows),
+            in_order_ms: round(median(measured().map(|found| found.in_order * 1e3))),
+            free_ms: round(median(measured().map(|found| found.free * 1e3))),
+            in_order_over_free: round(median(measured().map(|found| found.in_order / found.free))),
+        }
+    };
+    (0..numbers).map(of).collect()
 }
 
 impl fmt::Display for Report {
@@ -193,14 +220,36 @@ impl fmt::Display for Report {
                 times(ours.resident_over_file_and_kv),
             ]);
         }
-        write!(f, "{memory}")
+        writeln!(f, "{memory}")?;
+        let mut invariance =
+            Table::new(&["threads", "weights", "rows", "all products ms", "with free sums ms", "cost"]);
+        for ours in engine {
+            for found in &ours.batch_invariance {
+                invariance.row([
+                    ours.threads.to_string(),
+                    ours.weights.clone(),
+                    found.rows.to_string(),
+                    format!("{:.2}", found.in_order_ms),
+                    format!("{:.2}", found.free_ms),
+                    format!("{:.2}", found.in_order_over_free),
+                ]);
+            }
+        }
+        writeln!(
+            f,
+            "Batch invariance: sums in a fixed order, beside sums that are fused and in the fastest order"
+        )?;
+        match engine.iter().all(|ours| ours.batch_invariance.is_empty()) {
+            true => writeln!(f, "(no figures: only AVX-512 has kernels of both kinds)"),
+            false => write!(f, "{invariance}"),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use shard_engine::bench::{Figures, Rate};
+    use shard_engine::bench::{self, Rate};
 
     use super::*;
     use crate::cli::bench::llama;
@@ -222,6 +271,9 @@ mod tests {
                 Rate { sessions: 1, prefill: *prefill, decode: *one },
                 Rate { sessions: 4, prefill: *prefill, decode: *four },
             ],
+            invariance: [(1, 1.02), (64, 1.05)]
+                .map(|(rows, cost)| bench::Invariance { rows, in_order: cost / one, free: 1.0 / one })
+                .to_vec(),
         };
         Setting { threads: 1, weights: weights.into(), turns: turns.iter().map(figures).collect() }
     }

@@ -8,15 +8,19 @@ pub(super) struct ProcessMemory {
     pub(super) process: String,
     /// Physical memory, pages of mapped files included; `None` where the system does not tell.
     pub(super) resident_bytes: Option<u64>,
+    /// The same, but a page that several processes map counts for each in part: the program's own text, above all.
+    pub(super) proportional_bytes: Option<u64>,
     /// The most that it ever was.
     pub(super) peak_bytes: Option<u64>,
 }
 
 pub(super) fn of(name: &str, pid: u32) -> ProcessMemory {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     ProcessMemory {
         process: name.to_owned(),
         resident_bytes: field(&status, "VmRSS:"),
+        proportional_bytes: field(&rollup, "Pss:"),
         peak_bytes: field(&status, "VmHWM:"),
     }
 }

@@ -43,6 +43,7 @@ struct FleetFigures {
     concurrency: Vec<Concurrent>,
     memory: Vec<ProcessMemory>,
     shards_resident_over_file: Option<f64>,
+    shards_proportional_over_file: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -88,8 +89,8 @@ fn fleet(measured: &Measurement, file: u64) -> FleetFigures {
         aggregate: *aggregate,
         over_one: one.map(|one| round(aggregate.tokens_per_second / one.tokens_per_second)),
     };
-    let shards = measured.memory.iter().filter(|process| process.process.starts_with("shard_listener"));
-    let resident: Option<u64> = shards.map(|process| process.resident_bytes).sum();
+    let shards = || measured.memory.iter().filter(|process| process.process.starts_with("shard_listener"));
+    let over_file = |bytes: Option<u64>| bytes.map(|bytes| round(bytes as f64 / file.max(1) as f64));
     FleetFigures {
         shards: measured.shards,
         layer_starts: measured.layer_starts.clone(),
@@ -102,7 +103,8 @@ fn fleet(measured: &Measurement, file: u64) -> FleetFigures {
         boundary_ms: (!hops.is_empty()).then(boundary),
         concurrency: measured.aggregate.iter().map(concurrent).collect(),
         memory: measured.memory.clone(),
-        shards_resident_over_file: resident.map(|bytes| round(bytes as f64 / file.max(1) as f64)),
+        shards_resident_over_file: over_file(shards().map(|process| process.resident_bytes).sum()),
+        shards_proportional_over_file: over_file(shards().map(|process| process.proportional_bytes).sum()),
     }
 }
 
@@ -157,7 +159,8 @@ impl fmt::Display for Report {
             }
         }
         writeln!(f, "{together}")?;
-        let mut memory = Table::new(&["shards", "process", "resident MB", "peak MB", "/ file"]);
+        let headings = ["shards", "process", "resident MB", "proportional MB", "peak MB"];
+        let mut memory = Table::new(&headings);
         let mb = |bytes: Option<u64>| bytes.map_or_else(|| "-".into(), |b| format!("{:.1}", b as f64 / 1e6));
         for fleet in fleets {
             for process in &fleet.memory {
@@ -165,12 +168,17 @@ impl fmt::Display for Report {
                     fleet.shards.to_string(),
                     process.process.clone(),
                     mb(process.resident_bytes),
+                    mb(process.proportional_bytes),
                     mb(process.peak_bytes),
                 ]);
             }
-            let ratio = fleet.shards_resident_over_file.map_or_else(|| "-".into(), |r| format!("{r:.2}"));
-            let all = [fleet.shards.to_string(), "all shards".into(), String::new(), String::new(), ratio];
-            memory.row(all);
+            let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "-".into(), |r| format!("{r:.2}"));
+            memory.row([
+                fleet.shards.to_string(),
+                "all shards / file".into(),
+                ratio(fleet.shards_resident_over_file),
+                ratio(fleet.shards_proportional_over_file),
+            ]);
         }
         write!(f, "{memory}")
     }
@@ -200,6 +208,7 @@ mod tests {
         let process = |name: &str, bytes| ProcessMemory {
             process: name.into(),
             resident_bytes: Some(bytes),
+            proportional_bytes: Some(bytes - 10_000_000),
             peak_bytes: Some(bytes + 1_000_000),
         };
         let name = |shard| format!("shard_listener-{shard}");

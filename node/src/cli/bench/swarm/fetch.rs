@@ -117,7 +117,7 @@ async fn measure(
         flag(&mut command, c::BOOTSTRAP, format!("{}:{}", origin.address, ports.bootstrap));
         command.arg(format!("--{}", c::SHARDS_DIR.flag)).arg(folder);
         flag(&mut command, c::SHARD_ID, at % shards);
-        command.args(["--replicate", "all"]);
+        flag(&mut command, c::REPLICATE, "all");
         flag(&mut command, c::NODE_DIAGNOSTICS_PORT, ports.diagnostics.get(at).copied().unwrap_or_default());
         group.start(&format!("shard_listener-{at}"), command)?;
     }
@@ -134,7 +134,11 @@ async fn measure(
                 fetched = &mut whole => return fetched,
                 _ = count.tick(), if counting => {
                     let counts = look(&diagnostics).await?;
-                    first_round.look(start.elapsed().as_secs_f64(), &counts);
+                    // Before a node has the manifest nothing has left.
+                    let files = folders.iter().find_map(|folder| watch::manifest(folder));
+                    if let Some(manifest) = files {
+                        first_round.look(start.elapsed().as_secs_f64(), &counts, manifest.files.len());
+                    }
                 }
             }
         }
@@ -142,7 +146,8 @@ async fn measure(
     let fetched = group.during(whole).await?;
     let sent = lab.map(Lab::sent_by_origin).transpose()?.zip(sent_before).map(|(now, before)| now - before);
     let counts = group.during(look(&diagnostics)).await?;
-    first_round.look(start.elapsed().as_secs_f64(), &counts);
+    let files = folders.iter().find_map(|folder| watch::manifest(folder)).map_or(0, |of| of.files.len());
+    first_round.look(start.elapsed().as_secs_f64(), &counts, files);
     for (node, port) in nodes.iter().zip(&ports.diagnostics) {
         let diagnostics = Gateway::at(node.address.to_string(), *port);
         group.during(watch::until_said(&node.name, &diagnostics)).await?;
@@ -154,8 +159,8 @@ fn server(bench: &Bench, origin: &Host, ports: &Ports, model: &Sized, shards: us
     let mut server = program(bench, origin, "server");
     flag(&mut server, c::SERVER_PORT, ports.bootstrap);
     flag(&mut server, c::SERVER_DIAGNOSTICS_PORT, ports.origin_diagnostics);
-    server.arg("--model-source").arg(&model.path);
-    server.args(["--shards", &shards.to_string()]);
+    server.arg(format!("--{}", c::MODEL_SOURCE.flag)).arg(&model.path);
+    flag(&mut server, c::ORIGIN_SHARDS, shards);
     server
 }
 

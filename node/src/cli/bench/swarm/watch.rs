@@ -102,8 +102,7 @@ impl Filling {
             self.begun = Some(now);
         }
         if self.manifest.is_none() {
-            let bytes = fs::read(self.folder.join(MANIFEST)).unwrap_or_default();
-            self.manifest = Manifest::from_bytes(&bytes).ok();
+            self.manifest = manifest(&self.folder);
         }
         let is_there = |name: &str, size: u64| {
             files.get(std::ffi::OsStr::new(name)).is_some_and(|metadata| metadata.len() == size)
@@ -124,6 +123,11 @@ impl Filling {
         let have = files.clone().filter(|file| self.folder.join(&file.name).exists()).count();
         (have, files.count())
     }
+}
+
+/// The manifest of a folder, once it is there.
+pub(super) fn manifest(folder: &Path) -> Option<Manifest> {
+    Manifest::from_bytes(&fs::read(folder.join(MANIFEST)).ok()?).ok()
 }
 
 /// Waits until a node says that it fetches nothing any more.
