@@ -68,10 +68,10 @@ Examples:
             Goals: at most 1.1 copies leave the origin; from 4 nodes on at most 2/N of HTTP's time
   seeding   the origin at 20 Mbit/s, 4 nodes. Goal: no piece leaves it twice before all have left once
 
-Seconds of the swarm begin with the first file in the node's folder, those of `start and join included`, of origin and of
-seeding with the node's start. They end when all files have their final names: whole and verified. Links are namespaces with
-a token bucket (ip, tc): it takes root, or a system where users may make namespaces. On loopback nothing is limited but by
-the processor, which all programs share.")]
+Seconds of the swarm begin when the node has the manifest; those of `start and join included`, of origin and of seeding when
+it is started. They end when its files have their final names: whole and verified. Links are namespaces with a token bucket
+(ip, tc): it takes root, or a system where users may make namespaces. On loopback nothing is limited but by the processor,
+which all programs share.")]
 pub(super) struct SwarmArgs {
     /// What to measure
     #[arg(long, value_delimiter = ',', value_name = "PART", default_value = "loopback,link,origin,seeding")]

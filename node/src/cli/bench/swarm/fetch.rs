@@ -1,4 +1,4 @@
-//! One measurement of the swarm: an origin and its nodes as processes, from the nodes' start until each has every file.
+//! One measurement of the swarm: an origin and its nodes as processes, from the nodes' start until each has what it wants.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::counts::{Counts, FirstRound};
 use super::lab::{Host, Lab};
-use super::watch::{self, Fetched};
+use super::watch::{self, Fetched, Want};
 use super::{Bench, Sized};
 use crate::cli::Failure;
 use crate::cli::http::Gateway;
@@ -65,22 +65,23 @@ pub(super) struct Machines<'a> {
     pub(super) lab: Option<&'a Lab>,
 }
 
-/// Starts everything, measures, stops everything. The nodes share out `shards` shards and fetch all of them.
+/// Starts everything, measures, stops everything. The nodes share out `shards` shards.
 pub(super) async fn fetch(
     bench: &Bench,
     machines: &Machines<'_>,
     model: &Sized,
     shards: usize,
+    want: Want,
 ) -> Result<Outcome, Stop> {
     let mut group = Group::new(&bench.run, bench.shutdown.clone());
-    let measured = measure(bench, machines, model, shards, &mut group).await;
+    let measured = measure(bench, machines, model, shards, want, &mut group).await;
     group.stop().await;
     let folders = folders(bench, machines.nodes.len());
     let outcome = match measured {
         Ok(mut outcome) => {
             let folders = folders.clone();
             let verified = tokio::task::spawn_blocking(move || {
-                folders.iter().try_fold(0, |_, folder| watch::verify(folder))
+                folders.iter().try_fold(0, |_, folder| watch::verify(folder, want))
             });
             outcome.bytes = verified.await??;
             Ok(outcome)
@@ -99,6 +100,7 @@ async fn measure(
     machines: &Machines<'_>,
     model: &Sized,
     shards: usize,
+    want: Want,
     group: &mut Group,
 ) -> Result<Outcome, Stop> {
     let Machines { origin, nodes, ports, lab } = machines;
@@ -117,14 +119,14 @@ async fn measure(
         flag(&mut command, c::BOOTSTRAP, format!("{}:{}", origin.address, ports.bootstrap));
         command.arg(format!("--{}", c::SHARDS_DIR.flag)).arg(folder);
         flag(&mut command, c::SHARD_ID, at % shards);
-        flag(&mut command, c::REPLICATE, "all");
+        flag(&mut command, c::REPLICATE, if want == Want::Everything { "all" } else { "own" });
         flag(&mut command, c::NODE_DIAGNOSTICS_PORT, ports.diagnostics.get(at).copied().unwrap_or_default());
         group.start(&format!("shard_listener-{at}"), command)?;
     }
     let mut first_round = FirstRound::default();
-    let counting = nodes.len() > 1;
+    let counting = want == Want::Everything;
     let whole = async {
-        let whole = watch::until_whole(&folders, start);
+        let whole = watch::until_whole(&folders, want, start);
         tokio::pin!(whole);
         let mut count = interval(COUNT);
         count.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::counts::FirstRound;
 use super::fetch::{Machines, Ports, fetch};
 use super::lab::Lab;
-use super::watch::Fetched;
+use super::watch::{Fetched, Want};
 use super::web::{Scheme, Web};
 use super::{Bench, ORIGIN_MBIT, SEEDING_MBIT, SEEDING_NODES, Sized};
 use crate::cli::bench::say;
@@ -93,7 +93,7 @@ async fn swarm(bench: &Bench, lab: &Lab, model: &Sized, nodes: usize) -> Result<
         ports: &ports,
         lab: Some(lab),
     };
-    let outcome = fetch(bench, &machines, model, nodes).await?;
+    let outcome = fetch(bench, &machines, model, nodes, Want::Everything).await?;
     let many = Many {
         bytes: outcome.bytes,
         origin_bytes: outcome.counts.bytes(),

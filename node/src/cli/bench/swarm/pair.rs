@@ -2,7 +2,7 @@
 
 use super::fetch::{Machines, Ports, fetch};
 use super::lab::{Host, Lab};
-use super::watch::Fetched;
+use super::watch::{Fetched, Want};
 use super::web::{Copied, Scheme, Web};
 use super::{Bench, LINK_MBIT, Sized};
 use crate::cli::bench::say;
@@ -71,7 +71,7 @@ async fn turns(
             }
         }
         drop(web);
-        let outcome = fetch(bench, machines, model, 1).await?;
+        let outcome = fetch(bench, machines, model, 1, Want::Shard).await?;
         for fetched in &outcome.nodes {
             say(&format!(
                 "{what}, turn {turn}: swarm {:.3} s, after {:.3} s for start and join",

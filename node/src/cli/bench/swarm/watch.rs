@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::Sha256;
-use shard_wire::manifest::Manifest;
+use shard_wire::manifest::{File, Manifest, shard_name};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
@@ -37,12 +37,28 @@ enum WatchError {
     Wrong { path: PathBuf, found: String, expected: String },
 }
 
+/// What a node is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// The only shard.
+    Shard,
+    /// All files of the manifest.
+    Everything,
+}
+
+impl Want {
+    fn of(self, manifest: &Manifest) -> impl Iterator<Item = &File> + Clone {
+        let shard = shard_name(0);
+        manifest.files.iter().filter(move |file| self == Self::Everything || file.name == shard)
+    }
+}
+
 /// Seconds since a node's start.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Fetched {
-    /// It has joined, knows what there is, and begins.
+    /// It has joined and has the manifest.
     pub(super) begun: f64,
-    /// Every file is whole, verified and under its final name.
+    /// What it wants is whole, verified and under its final name.
     pub(super) whole: f64,
 }
 
@@ -55,16 +71,22 @@ impl Fetched {
 /// One folder, as it fills.
 struct Filling {
     folder: PathBuf,
+    want: Want,
     manifest: Option<Manifest>,
     begun: Option<f64>,
     whole: Option<f64>,
     written: Option<SystemTime>,
 }
 
-/// Waits until every folder has all files of its manifest.
-pub(super) async fn until_whole(folders: &[PathBuf], start: Instant) -> Result<Vec<Fetched>, Failure> {
+/// Waits until every folder has what is wanted.
+pub(super) async fn until_whole(
+    folders: &[PathBuf],
+    want: Want,
+    start: Instant,
+) -> Result<Vec<Fetched>, Failure> {
     let filling = |folder: &PathBuf| Filling {
         folder: folder.clone(),
+        want,
         manifest: None,
         begun: None,
         whole: None,
@@ -98,19 +120,17 @@ impl Filling {
         let Ok(entries) = fs::read_dir(&self.folder) else { return false };
         let files: HashMap<_, _> =
             entries.flatten().filter_map(|entry| Some((entry.file_name(), entry.metadata().ok()?))).collect();
-        if !files.is_empty() && self.begun.is_none() {
-            self.begun = Some(now);
-        }
         if self.manifest.is_none() {
             self.manifest = manifest(&self.folder);
         }
         let is_there = |name: &str, size: u64| {
             files.get(std::ffi::OsStr::new(name)).is_some_and(|metadata| metadata.len() == size)
         };
-        if let Some(manifest) = &self.manifest
-            && manifest.files.iter().all(|file| is_there(&file.name, file.size))
-        {
-            self.whole = Some(now);
+        if let Some(manifest) = &self.manifest {
+            self.begun.get_or_insert(now);
+            if self.want.of(manifest).all(|file| is_there(&file.name, file.size)) {
+                self.whole = Some(now);
+            }
         }
         let written = files.values().filter_map(|metadata| metadata.modified().ok()).max();
         let changed = written > self.written;
@@ -119,7 +139,7 @@ impl Filling {
     }
 
     fn counts(&self) -> (usize, usize) {
-        let files = self.manifest.iter().flat_map(|manifest| &manifest.files);
+        let files = self.manifest.iter().flat_map(|manifest| self.want.of(manifest));
         let have = files.clone().filter(|file| self.folder.join(&file.name).exists()).count();
         (have, files.count())
     }
@@ -147,13 +167,13 @@ pub(super) async fn until_said(name: &str, diagnostics: &Gateway) -> Result<(), 
     }
 }
 
-/// Reads every file of a whole folder again: a node's word is not taken for it. Bytes of the files.
-pub(super) fn verify(folder: &Path) -> Result<u64, Failure> {
+/// Reads what was wanted again: a node's word is not taken for it. Bytes of the files.
+pub(super) fn verify(folder: &Path, want: Want) -> Result<u64, Failure> {
     let read = |path: PathBuf| move |source| WatchError::Read { path, source };
     let path = folder.join(MANIFEST);
     let manifest = Manifest::from_bytes(&fs::read(&path).map_err(read(path))?)?;
     let mut bytes = 0;
-    for file in &manifest.files {
+    for file in want.of(&manifest) {
         let path = folder.join(&file.name);
         let mut hasher = Sha256::default();
         let input = fs::File::open(&path).map_err(read(path.clone()))?;
