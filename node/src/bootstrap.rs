@@ -15,14 +15,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::commands;
-use crate::config::ServerConfig;
+use crate::config::{OriginConfig, ServerConfig};
 use crate::diagnostics::{self, DiagnosticsError, Subject};
+use crate::files;
 use crate::net::{DhtMode, Inbound, NetEvent, Network, Snapshot};
 use crate::origin::{self, OriginStatus, State};
 use crate::report::{self, Console};
 use crate::shutdown::Shutdown;
 use crate::start::{self, Member, StartError};
-use crate::torrent::serve::Shelf;
+use crate::torrent::serve::{Shelf, ShelfOptions};
 use crate::torrents::{self, Known};
 
 /// Why a bootstrap cannot run.
@@ -58,11 +59,18 @@ pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), Ser
     tokio::spawn(torrents::pass_on(network.clone(), known.clone()));
     start::listen(&network, &start::listen_addresses(&config.net)).await?;
 
-    let shelf = Shelf::default();
+    let initial_seeding = matches!(config.origin, Some(OriginConfig::Model { .. }));
+    let upload_limit = config.upload_limit;
+    let shelf = Shelf::new(ShelfOptions { upload_limit, initial_seeding, ..ShelfOptions::default() });
     shelf.serve(network.streams())?;
-    let origin = config.origin.map(|origin| origin::spawn(origin, shelf, known.clone(), console));
-    let subject =
-        Bootstrap { network: network.clone(), cluster: config.net.cluster, origin, started: Instant::now() };
+    let origin = config.origin.map(|origin| origin::spawn(origin, shelf.clone(), known.clone(), console));
+    let subject = Bootstrap {
+        network: network.clone(),
+        cluster: config.net.cluster,
+        origin,
+        shelf,
+        started: Instant::now(),
+    };
     diagnostics::start(config.diagnostics, subject, shutdown.clone()).await?;
     tokio::spawn(answer(requests, known));
     console.say(&report::server_started());
@@ -114,6 +122,7 @@ struct Bootstrap {
     network: Network,
     cluster: String,
     origin: Option<watch::Receiver<OriginStatus>>,
+    shelf: Shelf,
     started: Instant,
 }
 
@@ -156,6 +165,7 @@ impl Subject for Bootstrap {
             "external_addresses": snapshot.external_addresses,
             "peers": peers,
             "origin": self.origin.as_ref().map(|origin| origin.borrow().clone()),
+            "served": files::served(&self.shelf),
         })
     }
 
