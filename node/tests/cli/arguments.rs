@@ -36,6 +36,7 @@ fn help_teaches_and_has_no_colours_in_a_pipe() {
         ("shardctl", &["plan", "--help"], &["--shards", "Examples:"]),
         ("shardctl", &["bench", "engine", "--help"], &["--against", "[default: 512]", "Examples:"]),
         ("shardctl", &["bench", "fleet", "--help"], &["--balanced", "BOUNDARY", "Examples:"]),
+        ("shardctl", &["bench", "swarm", "--help"], &["--only", "loopback", "2/N", "Examples:"]),
     ];
     for (name, arguments, words) in table {
         let output = run(name, arguments);
@@ -89,6 +90,9 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
         ("shardctl", &["bench", "engine", "--rows", "1,0"], "expected a number from 1 to 1024"),
         ("shardctl", &["bench", "engine", "--model", "m", "--shape", "llama-3.2-1b"], "cannot be used with"),
         ("shardctl", &["bench", "fleet", "--shards", "257"], "expected a number from 1 to 256"),
+        ("shardctl", &["bench", "swarm", "--nodes", "17"], "expected a number from 1 to 16"),
+        ("shardctl", &["bench", "swarm", "--size", "9MB"], "expected a size of at least 10 MB"),
+        ("shardctl", &["bench", "swarm", "--only", "everything"], "loopback, link, origin, seeding"),
         ("shardctl", &["generate"], "<--prompt <TEXT>|--chat <TEXT>>"),
         ("shardctl", &["explode"], "unrecognized subcommand 'explode'"),
     ];
@@ -135,6 +139,7 @@ fn what_cannot_be_done_ends_with_1_and_a_hint() {
         ),
         (&["status", "--api-key-file", "no-such-file"], "no API key in no-such-file"),
         (&["bench", "engine", "--model", "no-such.gguf"], "cannot use the model no-such.gguf"),
+        (&["bench", "swarm", "--nginx", "no-such-nginx"], "--nginx no-such-nginx: there is no such file"),
         (&["call", "somebody", "GET_METRICS"], "neither a peer id nor an address"),
         (&["call", "127.0.0.1:1", "GET_METRICS", "[]"], "not a JSON object"),
         (&["call", "127.0.0.1:1", "GET_METRICS"], "cannot reach 127.0.0.1:1"),

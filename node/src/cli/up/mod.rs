@@ -12,9 +12,11 @@
 //! error.
 
 pub(super) mod children;
+pub(super) mod group;
 pub(super) mod home;
 pub(super) mod ports;
 pub(super) mod progress;
+pub(super) mod run_folder;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -23,7 +25,8 @@ use std::thread::available_parallelism;
 use serde_json::json;
 use tokio::time::Instant;
 
-use self::children::{Fleet, Stop};
+use self::children::Fleet;
+use self::group::Stop;
 use self::home::Home;
 use self::ports::Ports;
 use super::answer::{self, Question};
