@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use shard_wire::announce::{Capabilities, FileInfo, MemberInfo, ReplicaState, ShardInfo};
-use shard_wire::keys::Role;
 use shard_wire::layers::LayerRange;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -21,9 +20,13 @@ use crate::net::{NetError, NetEvent, Network};
 
 mod files;
 mod publish;
+mod report;
 
 use files::{Files, Turn};
 use publish::{Published, Publisher, Registered, Said};
+use report::told;
+
+pub use report::JoinReport;
 
 /// A withdrawal that no peer has stored by then is given up: records expire.
 const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
@@ -58,103 +61,7 @@ pub struct JoinerConfig {
     pub refresh_interval: Duration,
 }
 
-/// What happens while joining, for people.
-#[derive(Clone, Debug, PartialEq)]
-pub enum JoinReport {
-    /// A bootstrap is dialled.
-    Connecting {
-        /// Where.
-        addresses: Vec<Multiaddr>,
-    },
-    /// A bootstrap answered.
-    Connected {
-        /// Who it is.
-        peer: PeerId,
-        /// The address of the connection.
-        address: Multiaddr,
-    },
-    /// A bootstrap did not answer.
-    Unreachable {
-        /// Where it was looked for.
-        addresses: Vec<Multiaddr>,
-        /// Why.
-        error: String,
-        /// When it is tried again.
-        retry_in: Duration,
-    },
-    /// The connection to a bootstrap is gone.
-    Lost {
-        /// Who it was.
-        peer: PeerId,
-    },
-    /// The DHT's bootstrap runs.
-    DhtStarted {
-        /// With whom.
-        peer: PeerId,
-    },
-    /// The DHT knows another peer.
-    RoutingUpdated {
-        /// Whom.
-        peer: PeerId,
-    },
-    /// The DHT's bootstrap ended.
-    DhtBootstrapped,
-    /// A shard was announced.
-    Announced {
-        /// As it was announced.
-        shard: ShardInfo,
-    },
-    /// A gateway or spare was announced.
-    MemberAnnounced {
-        /// Which of both.
-        role: Role,
-    },
-    /// No peer stored that: tried again soon.
-    MemberNotStored {
-        /// Which of both.
-        role: Role,
-        /// Why.
-        error: String,
-    },
-    /// Files are being registered.
-    Registering {
-        /// How many.
-        count: usize,
-    },
-    /// A file was registered, for the first time or after it could not be.
-    FileRegistered {
-        /// The file.
-        file: FileInfo,
-    },
-    /// No peer stored a file's record: tried again soon.
-    FileNotRegistered {
-        /// The file.
-        file: FileInfo,
-        /// Why.
-        error: String,
-    },
-    /// A file is there no longer, and provided no longer.
-    FileWithdrawn {
-        /// The file.
-        file: FileInfo,
-    },
-    /// A lookup found nothing: whoever would announce it has not yet.
-    NotFound {
-        /// The query's number.
-        query: u64,
-        /// The key.
-        key: String,
-    },
-    /// No peer stored an announcement: expected while alone, tried again soon.
-    NotStored {
-        /// The shard.
-        shard_id: u32,
-        /// Why.
-        error: String,
-    },
-}
-
-/// A node that has begun to join. Dropping it ends the task and says nothing to anybody; see [`Joiner::leave`].
+/// A node that has begun to join. Dropping it leaves as well, and waits for nobody to hear it; see [`Joiner::leave`].
 #[derive(Debug)]
 pub struct Joiner {
     leave: oneshot::Sender<()>,
@@ -468,16 +375,6 @@ fn left(shard_id: u32) -> ShardInfo {
         model_sha256: String::new(),
         download: None,
         capabilities: Capabilities::default(),
-    }
-}
-
-/// What is told of an announcement.
-fn told(said: Said, result: Result<(), String>) -> JoinReport {
-    match (said, result) {
-        (Said::Shard(shard), Ok(())) => JoinReport::Announced { shard },
-        (Said::Shard(shard), Err(error)) => JoinReport::NotStored { shard_id: shard.shard_id, error },
-        (Said::Member { member, .. }, Ok(())) => JoinReport::MemberAnnounced { role: member.role },
-        (Said::Member { member, .. }, Err(error)) => JoinReport::MemberNotStored { role: member.role, error },
     }
 }
 

@@ -442,19 +442,18 @@ async fn records_live_for_three_intervals() {
     }
 }
 
-/// Nobody stores anything: the bootstrap speaks another cluster's DHT. The first announcement comes after 15 s, and that
-/// nobody takes it is a warning, for each thing that was told.
+/// Nobody stores anything: the bootstrap speaks another cluster's DHT. That is a warning for each thing that was told,
+/// the connection stays, and all is told again.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_routing_update_it_announces_all_the_same_and_a_failure_is_a_warning() {
+async fn what_nobody_stores_is_a_warning_and_told_again() {
     let bootstrap =
         Peer::with(DhtMode::Server, Transport::Tcp, |config| config.cluster = "another".into()).await;
-    let began = Instant::now();
     let mut node =
         Member::node(Transport::Tcp, &bootstrap.addresses().await, vec![shard(0, ReplicaState::Ready)]).await;
     node.files.send_replace(vec![file(1, "f")]);
     node.role.send_replace(Some(member(Role::Spare)));
     let (mut shards, mut files, mut roles) = (0, 0, 0);
-    while shards == 0 || files == 0 || roles == 0 {
+    while shards < 2 || files < 2 || roles < 2 {
         match deadline(node.reports.recv()).await.unwrap() {
             JoinReport::NotStored { shard_id: 0, .. } => shards += 1,
             JoinReport::FileNotRegistered { .. } => files += 1,
@@ -462,8 +461,7 @@ async fn without_a_routing_update_it_announces_all_the_same_and_a_failure_is_a_w
             _ => {}
         }
     }
-    assert!(began.elapsed() >= Duration::from_secs(15), "{:?}", began.elapsed());
-    assert!(node.peer.network.snapshot().await.unwrap().peers.len() == 1, "and it stays connected");
+    assert_eq!(node.peer.network.snapshot().await.unwrap().peers.len(), 1);
 }
 
 struct Others(watch::Receiver<Arc<Members>>);

@@ -160,8 +160,8 @@ pub(super) fn check(
     key: &DhtKey,
     bytes: &[u8],
 ) -> Result<(PeerId, u64), RecordError> {
-    fn claim<P>(announced: Announced<P>) -> (PeerId, u64) {
-        (announced.peer, announced.sequence)
+    fn claim<P>(Announced { peer, sequence, .. }: Announced<P>) -> (PeerId, u64) {
+        (peer, sequence)
     }
     match key {
         DhtKey::Shard(_) | DhtKey::Replica(..) => {

@@ -47,11 +47,7 @@ impl Reader {
                 self.record(DhtKey::Shard(id), Found::Shard).await;
             }
         };
-        let replicas = self.provided(
-            DhtKey::Shard(id),
-            |peer| DhtKey::Replica(id, peer),
-            |announced| Found::Shard(announced),
-        );
+        let replicas = self.provided(DhtKey::Shard(id), |peer| DhtKey::Replica(id, peer), Found::Shard);
         // Dropped after the deadline, the lookups end.
         let _ = timeout(LOOKUP, futures::future::join(last, replicas)).await;
     }

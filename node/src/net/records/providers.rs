@@ -7,6 +7,7 @@ use std::time::Instant;
 use libp2p::PeerId;
 use libp2p::kad::store::{Error, Result};
 use libp2p::kad::{ProviderRecord, RecordKey};
+use libp2p::multiaddr::{Multiaddr, Protocol};
 use shard_wire::announce::{MAX_ADDRESSES, MAX_TEXT_BYTES};
 use shard_wire::keys::{DhtKey, MAX_FILES_PER_PEER};
 
@@ -42,6 +43,11 @@ impl Providers {
         };
         record.addresses.retain(|address| address.len() <= MAX_TEXT_BYTES);
         record.addresses.truncate(addresses);
+        // Kademlia tells nobody of a provider without an address, and a gateway listens on nothing. Our own record, the
+        // one that does not expire, gets our addresses when it is told.
+        if record.addresses.is_empty() && record.expires.is_some() {
+            record.addresses.push(Multiaddr::empty().with(Protocol::P2p(record.provider)));
+        }
         let (now, provider) = (Instant::now(), record.provider);
         self.drop_from(&record.key, |stored| stored.provider == provider || stored.is_expired(now));
         if matches!(key, DhtKey::File(_)) && self.full(provider) {
