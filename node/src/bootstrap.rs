@@ -1,7 +1,8 @@
 //! `server`: the entry to the network.
 //!
 //! It runs no shard. Nodes and gateways dial it, learn of one another through it, and store their announcements in
-//! its DHT; when it is gone those that know one another go on. Its loop only tells what happens.
+//! its DHT; when it is gone those that know one another go on. Its loop only tells what happens. Where it is told of a
+//! model, it is the model's origin beside that (`origin.rs`).
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -10,16 +11,19 @@ use shard_wire::command::Command;
 use shard_wire::message::ErrorCode;
 use thiserror::Error;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::commands;
-use crate::config::ServerConfig;
+use crate::config::{OriginConfig, ServerConfig};
 use crate::diagnostics::{self, DiagnosticsError, Subject};
+use crate::files;
 use crate::net::{DhtMode, Inbound, NetEvent, Network, Snapshot};
+use crate::origin::{self, OriginStatus, State};
 use crate::report::{self, Console};
 use crate::shutdown::Shutdown;
 use crate::start::{self, Member, StartError};
+use crate::torrent::serve::{Shelf, ShelfOptions};
 use crate::torrents::{self, Known};
 
 /// Why a bootstrap cannot run.
@@ -31,6 +35,9 @@ pub enum ServerError {
     /// It cannot serve diagnostics.
     #[error(transparent)]
     Diagnostics(#[from] DiagnosticsError),
+    /// A protocol is served twice: a fault of ours.
+    #[error("a protocol is served twice")]
+    Protocol(#[from] libp2p_stream::AlreadyRegistered),
     /// Its network has ended.
     #[error("the network has ended")]
     Ended,
@@ -52,8 +59,18 @@ pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), Ser
     tokio::spawn(torrents::pass_on(network.clone(), known.clone()));
     start::listen(&network, &start::listen_addresses(&config.net)).await?;
 
-    let subject =
-        Bootstrap { network: network.clone(), cluster: config.net.cluster, started: Instant::now() };
+    let initial_seeding = matches!(config.origin, Some(OriginConfig::Model { .. }));
+    let upload_limit = config.upload_limit;
+    let shelf = Shelf::new(ShelfOptions { upload_limit, initial_seeding, ..ShelfOptions::default() });
+    shelf.serve(network.streams())?;
+    let origin = config.origin.map(|origin| origin::spawn(origin, shelf.clone(), known.clone(), console));
+    let subject = Bootstrap {
+        network: network.clone(),
+        cluster: config.net.cluster,
+        origin,
+        shelf,
+        started: Instant::now(),
+    };
     diagnostics::start(config.diagnostics, subject, shutdown.clone()).await?;
     tokio::spawn(answer(requests, known));
     console.say(&report::server_started());
@@ -96,7 +113,10 @@ fn tell(console: Console, event: &NetEvent) {
         }
         NetEvent::Disconnected { peer } => console.say(&report::peer_disconnected(peer, None)),
         NetEvent::RoutingUpdated { peer } => console.say(&report::routing_updated(peer, false)),
-        NetEvent::Bootstrapped | NetEvent::ListeningEnded { .. } => {}
+        NetEvent::Bootstrapped
+        | NetEvent::ListeningEnded { .. }
+        | NetEvent::NotFound { .. }
+        | NetEvent::Refused { .. } => {}
     }
 }
 
@@ -104,6 +124,8 @@ fn tell(console: Console, event: &NetEvent) {
 struct Bootstrap {
     network: Network,
     cluster: String,
+    origin: Option<watch::Receiver<OriginStatus>>,
+    shelf: Shelf,
     started: Instant,
 }
 
@@ -145,6 +167,8 @@ impl Subject for Bootstrap {
             "listen_addresses": snapshot.listen_addresses,
             "external_addresses": snapshot.external_addresses,
             "peers": peers,
+            "origin": self.origin.as_ref().map(|origin| origin.borrow().clone()),
+            "served": files::served(&self.shelf),
         })
     }
 
@@ -156,6 +180,27 @@ impl Subject for Bootstrap {
         let uptime: Gauge = Gauge::default();
         uptime.set(i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX));
         registry.register("uptime_seconds", "Time since the start", uptime);
+        if let Some(origin) = &self.origin {
+            let status = origin.borrow();
+            let number = |bytes: Option<u64>| i64::try_from(bytes.unwrap_or_default()).unwrap_or(i64::MAX);
+            for (name, help, value) in [
+                (
+                    "origin_ready",
+                    "1 when the model is given to nodes",
+                    i64::from(status.state == State::Ready),
+                ),
+                (
+                    "origin_done_bytes",
+                    "Bytes of the model that are fetched or hashed",
+                    number(Some(status.bytes)),
+                ),
+                ("origin_total_bytes", "Bytes of the model, 0 while unknown", number(status.total)),
+            ] {
+                let gauge: Gauge = Gauge::default();
+                gauge.set(value);
+                registry.register(name, help, gauge);
+            }
+        }
         registry
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod args;
 mod bootstrap;
+mod origin;
 mod values;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,9 @@ use shard_engine::Device;
 use thiserror::Error;
 
 pub use bootstrap::{Bootstrap, BootstrapError};
+pub use origin::{OriginConfig, SourceConfig};
+
+use crate::torrent::replicate::Replicate;
 
 /// A name that fits a protocol name, a DNS label's length.
 const CLUSTER_NAME_BYTES: usize = 63;
@@ -104,11 +108,22 @@ pub fn word<T: ValueEnum>(value: &T) -> String {
     value.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
 }
 
+/// Where the cluster secret is kept. It is read when the network starts, and stands in no configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In a file.
+    File(PathBuf),
+    /// In the variable of [`shard_wire::contract::CLUSTER_SECRET`].
+    Variable,
+}
+
 /// How a program takes part in the network.
 #[derive(Clone, Debug)]
 pub struct NetConfig {
     /// The cluster.
     pub cluster: String,
+    /// What its members know; `None` is an open cluster.
+    pub secret: Option<SecretSource>,
     /// What to listen on and dial.
     pub transport: Transport,
     /// The interface to listen on.
@@ -137,10 +152,25 @@ pub struct RunConfig {
 pub struct ServerConfig {
     /// The network.
     pub net: NetConfig,
+    /// The model that it gives to nodes, if any.
+    pub origin: Option<OriginConfig>,
     /// Where diagnostics are answered.
     pub diagnostics: SocketAddr,
+    /// Bytes per second of model files to all peers together.
+    pub upload_limit: Option<u64>,
     /// The process.
     pub run: RunConfig,
+}
+
+/// How a node fetches model files and gives them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwarmConfig {
+    /// Which files beside those of its shards.
+    pub replicate: Replicate,
+    /// Bytes that all model files in its folder may have.
+    pub storage_limit: Option<u64>,
+    /// Bytes per second to all peers together.
+    pub upload_limit: Option<u64>,
 }
 
 /// `shard_listener`.
@@ -156,6 +186,8 @@ pub struct ListenerConfig {
     pub shards_dir: PathBuf,
     /// Between announcements.
     pub refresh: Duration,
+    /// Fetching and giving model files.
+    pub swarm: SwarmConfig,
     /// The engine.
     pub engine: EngineConfig,
     /// Where diagnostics are answered.
@@ -217,6 +249,14 @@ pub enum ConfigError {
     /// A shard twice.
     #[error("--shard-id names shard {0} twice")]
     ShardTwice(u32),
+    /// Two ways to cut that differ.
+    #[error("--shards {shards} does not fit --layers, which names {starts} shards")]
+    ShardsAndLayers {
+        /// By `--shards`.
+        shards: u16,
+        /// By `--layers`.
+        starts: usize,
+    },
     /// A shard that the plan cannot have.
     #[error("--shard-id {shard} does not exist among --total-shards {total} (0 to {last})", last = total - 1)]
     NoSuchShard {

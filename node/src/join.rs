@@ -7,7 +7,7 @@
 //!          Enter (keep it, add it to the DHT, DHT bootstrap)
 //!             │ routing updated, or 15 s later
 //!             ▼
-//!          Announce ◀── every refresh interval, at every change, at every bootstrap reached again, 5 s after a failure
+//!  Register, Announce ◀── every refresh interval, at every change, at every bootstrap reached again, 5 s after a failure
 //!             │ leave
 //!             ▼
 //!          Withdraw
@@ -29,8 +29,10 @@ const BACK_OFF_LAST: Duration = Duration::from_secs(30);
 pub struct JoinSettings {
     /// How many bootstraps there are; actions and events name them by index.
     pub bootstraps: usize,
-    /// It has something to announce: shard nodes do, gateways and tools do not.
+    /// It has something to announce, a shard or its place as a gateway or spare; tools have not.
     pub announces: bool,
+    /// It has files to register.
+    pub registers: bool,
     /// Announcements are repeated at this interval.
     pub refresh_interval: Duration,
     /// Differs from node to node, so that a fleet does not re-dial in step.
@@ -59,13 +61,25 @@ pub enum JoinEvent {
         /// Who.
         peer: PeerId,
     },
+    /// A peer does not want us: as unreachable, though it answered.
+    Refused {
+        /// Who.
+        peer: PeerId,
+    },
     /// The DHT knows another peer.
     RoutingUpdated,
     /// What would be announced has changed.
     Changed,
+    /// Files have come or gone.
+    FilesChanged,
     /// An announcement ended.
     Announced {
         /// At least one peer stored it.
+        stored: bool,
+    },
+    /// A registration ended.
+    Registered {
+        /// At least one peer stored each.
         stored: bool,
     },
     /// The peer leaves.
@@ -89,6 +103,11 @@ pub enum JoinAction {
         /// Who it is.
         peer: PeerId,
     },
+    /// Register files; the outcome is `Registered`.
+    Register {
+        /// Every file that there is, and not only what is new or may expire.
+        all: bool,
+    },
     /// Announce every shard as it is now; the outcome is `Announced`.
     Announce,
     /// Announce that every shard has left.
@@ -100,11 +119,14 @@ pub enum JoinAction {
 pub struct Join {
     settings: JoinSettings,
     links: Vec<Link>,
-    announcing: Announcing,
-    /// It changed while an announcement was under way.
-    again: bool,
-    /// When to announce next, whatever happens.
-    announce_at: Option<Instant>,
+    registering: Chore,
+    /// The next registration is of all files.
+    register_all: bool,
+    announcing: Chore,
+    /// The DHT is usable, or has been waited for: what changes is told at once.
+    begun: bool,
+    /// When to begin, whatever happens.
+    begin_at: Option<Instant>,
     routable: bool,
     left: bool,
     random: u64,
@@ -113,16 +135,60 @@ pub struct Join {
 /// One bootstrap.
 #[derive(Clone, Copy, Debug)]
 enum Link {
-    Waiting { until: Instant, failures: u32 },
-    Dialling { failures: u32 },
-    Connected { peer: PeerId },
+    Waiting {
+        until: Instant,
+        failures: u32,
+    },
+    Dialling {
+        failures: u32,
+    },
+    /// `failures` are those before, and count on when it refuses us.
+    Connected {
+        peer: PeerId,
+        failures: u32,
+    },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Announcing {
-    NeverYet,
-    UnderWay,
-    Done,
+/// What is told again and again, one at a time.
+#[derive(Debug)]
+struct Chore {
+    /// There is something to tell.
+    wanted: bool,
+    under_way: bool,
+    /// It changed while it was being told.
+    again: bool,
+    /// When to tell it next, whatever happens.
+    at: Option<Instant>,
+}
+
+impl Chore {
+    fn new(wanted: bool) -> Self {
+        Self { wanted, under_way: false, again: false, at: None }
+    }
+
+    /// Whether to begin now; where it is under way it begins again after that.
+    fn begin(&mut self) -> bool {
+        if !self.wanted {
+            return false;
+        }
+        self.at = None;
+        self.again = self.under_way;
+        !std::mem::replace(&mut self.under_way, true)
+    }
+
+    /// It ended; whether to begin again now.
+    fn end(&mut self, stored: bool, refresh: Duration, now: Instant) -> bool {
+        self.under_way = false;
+        if std::mem::take(&mut self.again) {
+            return self.begin();
+        }
+        self.at = Some(now + if stored { refresh } else { ANNOUNCE_AGAIN });
+        false
+    }
+
+    fn due(&mut self, now: Instant) -> bool {
+        self.at.is_some_and(|at| at <= now) && self.begin()
+    }
 }
 
 impl Join {
@@ -132,10 +198,12 @@ impl Join {
             links: vec![Link::Waiting { until: now, failures: 0 }; settings.bootstraps],
             // Zero is the one seed that xorshift cannot use.
             random: settings.seed | 1,
+            registering: Chore::new(settings.registers),
+            register_all: false,
+            announcing: Chore::new(settings.announces),
             settings,
-            announcing: Announcing::NeverYet,
-            again: false,
-            announce_at: None,
+            begun: false,
+            begin_at: None,
             routable: false,
             left: false,
         }
@@ -157,27 +225,30 @@ impl Join {
                 Vec::new()
             }
             JoinEvent::Disconnected { peer: gone } => {
-                for index in 0..self.links.len() {
-                    if matches!(self.links[index], Link::Connected { peer } if peer == gone) {
-                        let until = now + self.back_off(0);
-                        self.links[index] = Link::Waiting { until, failures: 0 };
-                    }
-                }
+                self.on_lost(gone, now, |_| (0, 0));
+                Vec::new()
+            }
+            JoinEvent::Refused { peer: by } => {
+                self.on_lost(by, now, |failures| (failures, failures + 1));
                 Vec::new()
             }
             JoinEvent::RoutingUpdated => {
                 self.routable = true;
-                if self.announcing == Announcing::NeverYet { self.announce() } else { Vec::new() }
+                if self.begun { Vec::new() } else { self.begin() }
             }
-            JoinEvent::Changed => {
-                // The first announcement waits for the DHT and will carry the change.
-                if self.announcing == Announcing::NeverYet { Vec::new() } else { self.announce() }
+            // The first announcement waits for the DHT and will carry the change.
+            JoinEvent::Changed => act(self.begun && self.announcing.begin(), JoinAction::Announce),
+            JoinEvent::FilesChanged => self.register(|chore, begun| begun && chore.begin()),
+            JoinEvent::Announced { stored } => {
+                act(self.announcing.end(stored, self.settings.refresh_interval, now), JoinAction::Announce)
             }
-            JoinEvent::Announced { stored } => self.on_announced(stored, now),
+            JoinEvent::Registered { stored } => {
+                let refresh = self.settings.refresh_interval;
+                self.register(|chore, _| chore.end(stored, refresh, now))
+            }
             JoinEvent::Leave => {
                 self.left = true;
-                let said_something = self.settings.announces && self.announcing != Announcing::NeverYet;
-                if said_something { vec![JoinAction::Withdraw] } else { Vec::new() }
+                act(self.begun && self.settings.announces, JoinAction::Withdraw)
             }
         }
     }
@@ -188,7 +259,8 @@ impl Join {
             Link::Waiting { until, .. } => Some(*until),
             Link::Dialling { .. } | Link::Connected { .. } => None,
         });
-        retries.chain(self.announce_at).min().filter(|_| !self.left)
+        let chores = [self.begin_at, self.registering.at, self.announcing.at];
+        retries.chain(chores.into_iter().flatten()).min().filter(|_| !self.left)
     }
 
     /// Bootstraps that are connected.
@@ -196,10 +268,16 @@ impl Join {
         self.links
             .iter()
             .filter_map(|link| match link {
-                Link::Connected { peer } => Some(*peer),
+                Link::Connected { peer, .. } => Some(*peer),
                 Link::Waiting { .. } | Link::Dialling { .. } => None,
             })
             .collect()
+    }
+
+    /// Which bootstrap a peer is, while it is connected.
+    pub fn bootstrap_of(&self, wanted: PeerId) -> Option<usize> {
+        let is = |link: &Link| matches!(link, Link::Connected { peer, .. } if *peer == wanted);
+        self.links.iter().position(is)
     }
 
     /// How long until a bootstrap that could not be reached is dialled again.
@@ -220,48 +298,61 @@ impl Join {
                 actions.push(JoinAction::Dial { bootstrap });
             }
         }
-        if self.announce_at.is_some_and(|at| at <= now) {
-            self.announce_at = None;
-            actions.extend(self.announce());
+        if self.begin_at.is_some_and(|at| at <= now) {
+            actions.extend(self.begin());
         }
+        actions.extend(self.register(|chore, _| chore.due(now)));
+        actions.extend(act(self.announcing.due(now), JoinAction::Announce));
         actions
     }
 
     fn on_reached(&mut self, bootstrap: usize, peer: PeerId, now: Instant) -> Vec<JoinAction> {
         let Some(link) = self.links.get_mut(bootstrap) else { return Vec::new() };
-        *link = Link::Connected { peer };
+        let failures = match link {
+            Link::Dialling { failures } | Link::Waiting { failures, .. } => *failures,
+            Link::Connected { .. } => 0,
+        };
+        *link = Link::Connected { peer, failures };
         let mut actions = vec![JoinAction::Enter { bootstrap, peer }];
-        if self.announcing == Announcing::NeverYet && !self.routable {
-            if self.settings.announces {
-                self.announce_at.get_or_insert(now + FALLBACK);
+        if !self.begun && !self.routable {
+            if self.settings.announces || self.settings.registers {
+                self.begin_at.get_or_insert(now + FALLBACK);
             }
         } else {
             // Its store is memory: it may be a new process that knows nothing of us.
-            actions.extend(self.announce());
+            actions.extend(self.begin());
         }
         actions
     }
 
-    fn on_announced(&mut self, stored: bool, now: Instant) -> Vec<JoinAction> {
-        self.announcing = Announcing::Done;
-        if std::mem::take(&mut self.again) {
-            return self.announce();
+    /// `next` makes of the failures so far those that say how long to wait, and those that count then.
+    fn on_lost(&mut self, gone: PeerId, now: Instant, next: impl Fn(u32) -> (u32, u32)) {
+        for index in 0..self.links.len() {
+            if let Link::Connected { peer, failures } = self.links[index]
+                && peer == gone
+            {
+                let (wait, failures) = next(failures);
+                let until = now + self.back_off(wait);
+                self.links[index] = Link::Waiting { until, failures };
+            }
         }
-        self.announce_at = Some(now + if stored { self.settings.refresh_interval } else { ANNOUNCE_AGAIN });
-        Vec::new()
     }
 
-    fn announce(&mut self) -> Vec<JoinAction> {
-        if !self.settings.announces {
+    fn register(&mut self, now: impl FnOnce(&mut Chore, bool) -> bool) -> Vec<JoinAction> {
+        if !now(&mut self.registering, self.begun) {
             return Vec::new();
         }
-        self.announce_at = None;
-        if self.announcing == Announcing::UnderWay {
-            self.again = true;
-            return Vec::new();
-        }
-        self.announcing = Announcing::UnderWay;
-        vec![JoinAction::Announce]
+        vec![JoinAction::Register { all: std::mem::take(&mut self.register_all) }]
+    }
+
+    /// Tells all there is to tell.
+    fn begin(&mut self) -> Vec<JoinAction> {
+        self.begun = true;
+        self.begin_at = None;
+        self.register_all = true;
+        let mut actions = self.register(|chore, _| chore.begin());
+        actions.extend(act(self.announcing.begin(), JoinAction::Announce));
+        actions
     }
 
     /// Twice as long after every failure, up to a limit, and a quarter more or less.
@@ -272,6 +363,10 @@ impl Join {
         let base = BACK_OFF_FIRST.saturating_mul(1 << failures.min(10)).min(BACK_OFF_LAST);
         base * 3 / 4 + base / 2 * u32::try_from(self.random % 1024).unwrap_or(0) / 1024
     }
+}
+
+fn act(now: bool, action: JoinAction) -> Vec<JoinAction> {
+    if now { vec![action] } else { Vec::new() }
 }
 
 #[cfg(test)]

@@ -292,11 +292,9 @@ pub fn model_name(gguf: &Gguf) -> String {
 }
 
 fn hash_file(path: &Path, size: u64, progress: &mut dyn FnMut(u64, u64)) -> io::Result<String> {
-    let mut hasher = Sha256::new();
     let mut done = 0;
-    hash::update(&mut hasher, File::open(path)?, |more| {
+    hash::file(path, |more| {
         done += more;
         progress(done, size.max(done));
-    })?;
-    Ok(hash::finish(hasher))
+    })
 }

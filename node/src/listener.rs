@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use shard_wire::command::{TorrentPlan, Torrents};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
@@ -26,11 +25,14 @@ use crate::clock::now_ms;
 use crate::commands::{Commands, Models};
 use crate::config::ListenerConfig;
 use crate::diagnostics::{self, DiagnosticsError};
+use crate::fetching::Fetcher;
+use crate::files::Files;
 use crate::front::Front;
 use crate::joiner::{Joiner, JoinerConfig};
 use crate::library::{Library, LibraryError};
 use crate::net::{DhtMode, Network};
 use crate::plans::{self, PlanError, Plans};
+use crate::replicas::Replicas;
 use crate::report::{self, Console};
 use crate::ring::gateway::sessions;
 use crate::ring::lanes::{INBOX, Inboxes, Lanes};
@@ -40,7 +42,8 @@ use crate::serving;
 use crate::shards::{Obtain, Shards, ShardsConfig};
 use crate::shutdown::Shutdown;
 use crate::start::{self, Member, StartError};
-use crate::torrent::serve::Shelf;
+use crate::torrent::download::Downloads;
+use crate::torrent::serve::{Shelf, ShelfOptions};
 use crate::torrents::Known;
 use crate::watch::WatchConfig;
 
@@ -90,8 +93,20 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
     let (found, plan) = watch::channel(library);
     let (stages, front) = ring(&config, &network)?;
     let known = Known::new(network.local_peer());
-    let shelf = Shelf::default();
-    let obtain = Obtain { model_name: config.expected.model_name.clone(), console };
+    let upload_limit = config.swarm.upload_limit;
+    let shelf = Shelf::new(ShelfOptions { upload_limit, ..ShelfOptions::default() });
+    let files = Files::new(shelf.clone(), known.clone());
+    let total = plan.borrow().as_ref().map(|library| library.shard_count()).or(config.expected.total_shards);
+    files.scan(config.shards_dir.clone(), total, console).await;
+    let fetcher = Fetcher {
+        network: network.clone(),
+        downloads: Downloads::new(network.clone(), shelf.clone(), &config.shards_dir),
+        known: known.clone(),
+        view: front.view.clone(),
+        files: files.clone(),
+        console,
+    };
+    let obtain = Obtain { model_name: config.expected.model_name.clone(), fetcher: fetcher.clone(), console };
     let joined = Arc::new(AtomicBool::new(false));
     let shards = Shards::spawn(
         ShardsConfig {
@@ -109,8 +124,18 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
     if config.shard_ids.is_empty() {
         console.say(&report::spare_waiting());
     }
-    tokio::spawn(offer(plan.clone(), shelf.clone(), known.clone()));
+    let listed = announce::files(files.listed(), plan.clone());
+    tokio::spawn(offer(plan.clone(), files));
     shelf.serve(network.streams())?;
+    let replicas = Replicas {
+        config: config.swarm,
+        dir: config.shards_dir.clone(),
+        fetcher,
+        plan: plan.clone(),
+        holdings: shards.holdings(),
+        seed: now_ms(),
+    };
+    tokio::spawn(replicas.run());
 
     for bootstrap in &config.net.bootstrap {
         for address in bootstrap.addresses(config.net.transport).iter().take(1) {
@@ -128,6 +153,8 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
         incarnation: now_ms(),
         entries: start::entries(&config.net),
         shards: Some(announced.clone()),
+        member: Some(announce::spare(shards.holdings(), config.engine)),
+        files: Some(listed),
         refresh_interval: config.refresh,
     };
     let narrator = narrate::Narrator::new(console, &config.net.cluster, &network, &known);
@@ -161,7 +188,8 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
         view: front.view.clone(),
     };
     if let Some(address) = config.diagnostics {
-        let node = Node { network: network.clone(), commands: commands.clone(), reporter: reporter.clone() };
+        let node =
+            Node { network: network.clone(), commands: commands.clone(), reporter: reporter.clone(), shelf };
         diagnostics::start(address, node, shutdown.clone()).await?;
     }
     tokio::spawn(commands.serve(requests));
@@ -218,13 +246,12 @@ fn ring(config: &ListenerConfig, network: &Network) -> Result<(Stages, Front), L
     Ok((stages, front))
 }
 
-/// Gives peers the manifest, and what files of it are here.
-async fn offer(mut plan: watch::Receiver<Option<Arc<Library>>>, shelf: Shelf, known: Known) {
+/// Gives peers the manifest of each plan.
+async fn offer(mut plan: watch::Receiver<Option<Arc<Library>>>, files: Files) {
     plan.mark_changed();
     while plan.changed().await.is_ok() {
-        let Some(library) = plan.borrow_and_update().clone() else { continue };
-        shelf.offer(&library);
-        let plans = vec![TorrentPlan { plan: library.plan.clone(), ..TorrentPlan::default() }];
-        known.own(Torrents { plans, ..Torrents::default() });
+        if let Some(library) = plan.borrow_and_update().clone() {
+            files.plan(&library);
+        }
     }
 }

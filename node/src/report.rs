@@ -23,6 +23,7 @@ mod files;
 mod loading;
 mod message;
 mod network;
+mod origin;
 mod start;
 pub mod status;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use files::*;
 pub use loading::*;
 pub use message::*;
 pub use network::*;
+pub use origin::*;
 pub use start::*;
 
 /// Characters of a value that somebody else chose: a name or a reason is shorter, and a line stays one.

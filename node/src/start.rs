@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use crate::config::{Bootstrap, NetConfig, Transport};
 use crate::joiner::Entry;
 use crate::net::identity::{self, IdentityError};
-use crate::net::{self, DhtMode, Inbound, NetError, Network};
+use crate::net::secret::SecretError;
+use crate::net::{self, DhtMode, Inbound, NetError, Network, Secrets};
 
 /// Why a program cannot take part in the network.
 #[derive(Debug, Error)]
@@ -21,6 +22,9 @@ pub enum StartError {
     /// It has no identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// It has no cluster secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The network does not start.
     #[error("cannot start the network")]
     Network(#[source] NetError),
@@ -50,7 +54,14 @@ pub fn member(
     record_ttl: Duration,
 ) -> Result<Member, StartError> {
     let keypair = identity::load_or_create(config.identity_file.as_deref())?;
+    let secrets = config.secret.as_ref().map(Secrets::load).transpose()?;
+    if secrets.is_none() {
+        tracing::warn!(
+            "open cluster: whoever reaches these ports can join; give every program the same --cluster-secret-file to close it"
+        );
+    }
     let net = net::NetConfig {
+        secrets,
         transport: config.transport,
         record_ttl,
         external_addresses: config.external.clone(),

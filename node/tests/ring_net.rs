@@ -13,6 +13,8 @@ use libp2p::{Multiaddr, PeerId};
 use shard_engine::{Device, KvDtype, LoadOptions, Rows, Session, SessionError, ShardModel};
 use shard_node::commands::{Commands, Models};
 use shard_node::config::{self, ActivationDtype, EngineConfig, LogFormat};
+use shard_node::fetching::Fetcher;
+use shard_node::files::Files;
 use shard_node::net::{self, DhtMode, NetConfig, Network, Transport};
 use shard_node::report::Console;
 use shard_node::ring::client::{Client, Prompt, Token};
@@ -23,6 +25,8 @@ use shard_node::ring::stage::driver::Stages;
 use shard_node::ring::stage::table::{Limits, Served};
 use shard_node::ring::stage::worker::Model;
 use shard_node::shards::{Obtain, Shards, ShardsConfig};
+use shard_node::torrent::download::Downloads;
+use shard_node::torrent::serve::Shelf;
 use shard_node::torrents::Known;
 use shard_wire::frame::{Dtype, Frame, Header, Kind};
 use shard_wire::layers::LayerRange;
@@ -343,13 +347,23 @@ async fn an_engine_that_is_held_delays_neither_pings_nor_commands() {
         max_sessions: 1,
         context: None,
     };
+    let (console, known) = (Console::new(LogFormat::Text), Known::new(network.local_peer()));
+    let (shelf, folder) = (Shelf::default(), tempfile::TempDir::new().expect("a folder"));
+    let fetcher = Fetcher {
+        network: network.clone(),
+        downloads: Downloads::new(network.clone(), shelf.clone(), folder.path()),
+        known: known.clone(),
+        view: watch::channel(Arc::default()).1,
+        files: Files::new(shelf, known.clone()),
+        console,
+    };
     let shards = Shards::spawn(
         ShardsConfig {
             wanted: Vec::new(),
             engine,
-            obtain: Obtain { model_name: None, console: Console::new(LogFormat::Text) },
+            obtain: Obtain { model_name: None, fetcher, console },
             stages: fixture.stages[0].clone(),
-            console: Console::new(LogFormat::Text),
+            console,
             joined: Arc::default(),
         },
         plan.clone(),
@@ -361,7 +375,7 @@ async fn an_engine_that_is_held_delays_neither_pings_nor_commands() {
         stages: fixture.stages[0].clone(),
         client: fixture.client.clone(),
         models: Arc::new(Models::new(plan, None)),
-        known: Known::new(network.local_peer()),
+        known,
         started: Instant::now(),
     };
     let (forward, inbound) = mpsc::channel(8);

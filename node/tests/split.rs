@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod models;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use shard_engine::config::ModelConfig;
 use shard_engine::gguf::{Gguf, HeaderWriter, TensorInfo};
@@ -14,17 +16,7 @@ use shard_wire::layers::ranges;
 use shard_wire::manifest::Manifest;
 use tempfile::TempDir;
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn tiny() -> PathBuf {
-    repository().join("models_cache/tiny-tales-f16.gguf")
-}
-
-fn quantised(kind: &str) -> PathBuf {
-    repository().join(format!("node/engine/tests/data/tiny-tales-{kind}.gguf"))
-}
+use models::{data, quantised, tiny, write_parts};
 
 fn try_split(model: &Path, out: &Path, shards: Shards, force: bool) -> Result<Split, SplitError> {
     split(&SplitRequest { model, out, shards, force }, &|_, _, _| {})
@@ -38,10 +30,6 @@ fn config(path: &Path) -> (Gguf, ModelConfig) {
     let gguf = Gguf::open(path).unwrap();
     let config = ModelConfig::read(std::slice::from_ref(&gguf)).unwrap();
     (gguf, config)
-}
-
-fn data<'a>(file: &'a [u8], tensor: &TensorInfo) -> &'a [u8] {
-    &file[tensor.offset as usize..(tensor.offset + tensor.bytes) as usize]
 }
 
 /// Everything that section 5 of the design promises of a split of `model`, whose parts' bytes are `parts`.
@@ -194,39 +182,6 @@ fn write_changed_model(path: &Path) {
     }
     file.resize(header.file_bytes as usize, 0);
     fs::write(path, file).unwrap();
-}
-
-/// The default model in three parts as llama.cpp's `gguf-split` names and marks them.
-fn write_parts(folder: &Path) -> Vec<PathBuf> {
-    let (source, bytes) = (Gguf::open(&tiny()).unwrap(), fs::read(tiny()).unwrap());
-    source
-        .tensors
-        .chunks(source.tensors.len().div_ceil(3))
-        .enumerate()
-        .map(|(i, tensors)| {
-            let mut writer = HeaderWriter::default();
-            if i == 0 {
-                for key in source.metadata.keys() {
-                    writer.copy(&source.metadata, key);
-                }
-            }
-            writer.put("split.no", i as u16).put("split.count", 3u16);
-            writer.put("split.tensors.count", source.tensors.len() as i32);
-            for tensor in tensors {
-                writer.tensor(&tensor.name, &tensor.dims, tensor.ty).unwrap();
-            }
-            let header = writer.finish();
-            let mut file = header.bytes;
-            for (offset, tensor) in header.offsets.iter().zip(tensors) {
-                file.resize(*offset as usize, 0);
-                file.extend_from_slice(data(&bytes, tensor));
-            }
-            file.resize(header.file_bytes as usize, 0);
-            let path = folder.join(format!("tiny-{:05}-of-00003.gguf", i + 1));
-            fs::write(&path, file).unwrap();
-            path
-        })
-        .collect()
 }
 
 #[test]

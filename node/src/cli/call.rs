@@ -8,17 +8,21 @@ use libp2p::{Multiaddr, PeerId};
 use serde_json::{Value, json};
 use shard_wire::message::{Request, Response, ResponseError, Status};
 use thiserror::Error;
+use tokio::sync::broadcast;
 use tokio::time::timeout;
 
 use super::{Ending, Failure, Shutdown};
 use crate::config::args::CallArgs;
 use crate::config::{Bootstrap, BootstrapError, Output};
-use crate::net::{self, DhtMode, NetConfig, NetError, Network};
+use crate::net::secret::SecretError;
+use crate::net::{self, DhtMode, NetConfig, NetError, NetEvent, Network, Secrets};
 use crate::telemetry::complain;
 
 /// What can go wrong before the node answers.
 #[derive(Debug, Error)]
 enum CallError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     #[error("'{params}' is not a JSON object: {reason}")]
     Params { params: String, reason: String },
     #[error("'{node}' is neither a peer id nor an address: {source}")]
@@ -27,6 +31,10 @@ enum CallError {
     Bootstrap(#[source] Box<NetError>),
     #[error("cannot reach {node}")]
     Reach { node: String, source: Box<NetError> },
+    #[error(
+        "{node} closed the connection at once: it may be in a cluster with a secret, which --cluster-secret-file would give"
+    )]
+    Closed { node: String },
     #[error("{}: {}", json!(.0.code).as_str().unwrap_or_default(), .0.message)]
     Refused(ResponseError),
     #[error("{node} did not answer within {after:?}")]
@@ -51,19 +59,36 @@ pub(super) async fn run(args: CallArgs, mut shutdown: Shutdown) -> Result<Ending
     let params = parameters(&args.params)?;
     let request = Request { command: args.command.clone(), request_id: "shardctl".into(), params };
 
+    let secrets =
+        args.secret.clone().source().as_ref().map(Secrets::load).transpose().map_err(CallError::from)?;
     let config = NetConfig {
+        secrets,
         transport: args.transport,
         ..NetConfig::new(Keypair::generate_ed25519(), &args.cluster, "shardctl", DhtMode::Client)
     };
     let (network, _requests) = net::spawn(config)?;
+    let refused = refused(network.events());
     let asked = timeout(args.timeout, ask(&network, &args, target, request));
     let response = tokio::select! {
+        biased;
+        () = refused => return Err(CallError::Closed { node: args.node.clone() }.into()),
         response = asked => response
             .map_err(|_| CallError::Timeout { node: args.node.clone(), after: args.timeout })??,
         () = shutdown.begun() => return Ok(Ending::Interrupted),
     };
     network.shutdown().await;
     print(&response, args.output)
+}
+
+/// Ends when a peer wants to hear nothing from us.
+async fn refused(mut events: broadcast::Receiver<NetEvent>) {
+    loop {
+        match events.recv().await {
+            Ok(NetEvent::Refused { .. }) => return,
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
+        }
+    }
 }
 
 fn parameters(text: &str) -> Result<Value, CallError> {

@@ -4,18 +4,18 @@
 //!  argv[0] ─▶ server          config::ServerConfig   ─▶ bootstrap::run
 //!             shard_listener  config::ListenerConfig ─▶ listener::run
 //!             web_server      config::GatewayConfig  ─▶ web::run
-//!             anything else   shardctl: up, split, inspect, plan, generate, status, call, bench
+//!             anything else   shardctl: up, fetch, split, inspect, plan, generate, status, call, bench
 //! ```
 //! Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong arguments, 130 interrupted.
 
 mod answer;
 mod bench;
 mod call;
+mod fetch;
 mod generate;
 mod http;
 mod inspect;
 mod plan;
-
 mod split;
 mod status;
 mod table;
@@ -32,7 +32,7 @@ use shard_wire::contract::Program;
 
 use crate::config::RunConfig;
 use crate::config::args::{
-    CallArgs, GatewayArgs, GenerateArgs, ListenerArgs, ServerArgs, StatusArgs, UpArgs,
+    CallArgs, FetchArgs, GatewayArgs, GenerateArgs, ListenerArgs, ServerArgs, StatusArgs, UpArgs,
 };
 use crate::telemetry;
 
@@ -66,6 +66,7 @@ struct Shardctl {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(UpArgs),
+    Fetch(FetchArgs),
     Split(split::SplitArgs),
     Inspect(inspect::InspectArgs),
     Plan(plan::PlanArgs),
@@ -145,7 +146,9 @@ fn parse<A: Args>(program: Program) -> A {
 }
 
 fn server() -> Result<Ending, Failure> {
-    let config = parse::<ServerArgs>(Program::Server).resolve();
+    let config = parse::<ServerArgs>(Program::Server).resolve().unwrap_or_else(|error| {
+        command::<ServerArgs>(Program::Server).error(ErrorKind::ArgumentConflict, error).exit()
+    });
     daemon(config.run, async |shutdown| Ok(crate::bootstrap::run(config, shutdown).await?))
 }
 
@@ -169,6 +172,12 @@ fn shardctl() -> Result<Ending, Failure> {
         Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Up(args) => until_stopped(async |shutdown| up::run(args, shutdown).await),
+        Command::Fetch(args) => {
+            let config = args
+                .resolve()
+                .unwrap_or_else(|error| Shardctl::command().error(ErrorKind::ArgumentConflict, error).exit());
+            until_stopped(async |shutdown| fetch::run(config, shutdown).await)
+        }
         Command::Generate(args) => until_stopped(async |shutdown| generate::run(args, shutdown).await),
         Command::Status(args) => until_stopped(async |shutdown| status::run(args, shutdown).await),
         Command::Call(args) => until_stopped(async |shutdown| call::run(args, shutdown).await),

@@ -1,7 +1,7 @@
 //! `shardctl split`.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,8 +53,8 @@ pub(super) fn run(args: &SplitArgs) -> Result<Ending, Failure> {
         SplitRequest { model: &args.model, out: &args.out, shards: shards(args)?, force: args.force };
     let split = with_progress(|progress| split(&request, progress))?;
     let text = match args.output {
-        Output::Text => text(args, &split),
-        Output::Json => format!("{}\n", json(args, &split)),
+        Output::Text => text(&args.out, &split),
+        Output::Json => format!("{}\n", json(&args.out, &split)),
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(Ending::Done)
@@ -86,7 +86,7 @@ pub(super) fn with_progress<T>(work: impl FnOnce(OnProgress<'_>) -> T) -> T {
             *current = Some(step);
             bar.set_message(match step {
                 Step::Hash => "reading",
-                Step::Verify => "verifying",
+                Step::Describe | Step::Verify => "verifying",
                 Step::Copy => "writing",
             });
             bar.set_length(total);
@@ -98,7 +98,7 @@ pub(super) fn with_progress<T>(work: impl FnOnce(OnProgress<'_>) -> T) -> T {
     result
 }
 
-fn text(args: &SplitArgs, split: &Split) -> String {
+pub(super) fn text(out: &Path, split: &Split) -> String {
     let manifest = &split.manifest;
     let shards = manifest.layer_starts.len();
     let done = if split.reused { "already there, verified" } else { "written" };
@@ -112,11 +112,11 @@ fn text(args: &SplitArgs, split: &Split) -> String {
         text += &format!("  {:<16} {layers:<16} {:>15} bytes\n", file.name, file.size);
     }
     text += &format!("model    {}\n", manifest.model_sha256);
-    text += &format!("manifest {}\nin {}\n", split.manifest_sha256, args.out.display());
+    text += &format!("manifest {}\nin {}\n", split.manifest_sha256, out.display());
     text
 }
 
-fn json(args: &SplitArgs, split: &Split) -> serde_json::Value {
+pub(super) fn json(out: &Path, split: &Split) -> serde_json::Value {
     let manifest = &split.manifest;
     let files: Vec<_> = manifest
         .files
@@ -124,7 +124,7 @@ fn json(args: &SplitArgs, split: &Split) -> serde_json::Value {
         .map(|file| json!({"name": file.name, "size": file.size, "sha256": file.sha256, "start": file.start, "end": file.end}))
         .collect();
     json!({
-        "out": args.out,
+        "out": out,
         "reused": split.reused,
         "manifest_sha256": split.manifest_sha256,
         "model_sha256": manifest.model_sha256,

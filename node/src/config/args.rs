@@ -4,6 +4,8 @@ mod client;
 mod engine;
 mod net;
 mod run;
+mod source;
+mod swarm;
 mod up;
 
 use std::net::SocketAddr;
@@ -15,18 +17,26 @@ use shard_wire::contract as c;
 
 pub use client::{AskArgs, CallArgs, GatewayAddress, GenerateArgs, StatusArgs};
 pub use engine::EngineArgs;
-pub use net::{DialArgs, NetArgs};
+pub use net::{DialArgs, NetArgs, SECRET_VARIABLE, SecretArgs};
 pub use run::{RunArgs, UNTIL_STDIN_CLOSES};
+pub use source::{FetchArgs, FetchConfig, SourceArgs};
+pub use swarm::{SwarmArgs, UploadArgs};
 pub use up::{UpArgs, UpPorts};
 
+use self::source::OriginArgs;
 use super::values::{duration, port};
 use super::{ConfigError, Expected, GatewayConfig, ListenerConfig, MAX_SHARDS, ServerConfig};
 
-/// The bootstrap of a fleet: the DHT entry that stores its records.
+/// The bootstrap of a fleet: the DHT entry that stores its records, and the origin of its model.
 #[derive(Args, Clone, Debug)]
-#[command(
-    after_help = "Example:\n  server --listen-addr 0.0.0.0 --port 51820\n\nThen http://HOST:51821/status tells who is there."
-)]
+#[command(after_help = "\
+Example:
+  server --listen-addr 0.0.0.0 --port 51820
+  server --model-source https://host/model.gguf --shards 4       is up at once, fetches, then gives nodes their shards
+  server --model-source model.gguf --layers 0,9,16               the shards are views of the file: nothing is written
+  server --shards-dir models_cache/shards                        what `shardctl split` has written
+
+Then http://HOST:51821/status tells who is there, and how far the model is.")]
 pub struct ServerArgs {
     #[command(flatten)]
     net: NetArgs,
@@ -37,15 +47,23 @@ pub struct ServerArgs {
     #[arg(long = c::SERVER_DIAGNOSTICS_PORT.flag, env = c::SERVER_DIAGNOSTICS_PORT.env, default_value = c::SERVER_DIAGNOSTICS_PORT.default, value_name = "PORT", value_parser = port)]
     diagnostics_port: u16,
     #[command(flatten)]
+    origin: OriginArgs,
+    #[command(flatten)]
+    upload: UploadArgs,
+    #[command(flatten)]
     run: RunArgs,
 }
 
 impl ServerArgs {
     /// Everything resolved.
-    pub fn resolve(self) -> ServerConfig {
+    ///
+    /// # Errors
+    /// Where flags contradict one another.
+    pub fn resolve(self) -> Result<ServerConfig, ConfigError> {
         let net = self.net.resolve(self.port, Vec::new());
         let diagnostics = SocketAddr::new(net.listen, self.diagnostics_port);
-        ServerConfig { net, diagnostics, run: self.run.resolve() }
+        let (origin, upload_limit) = (self.origin.resolve()?, self.upload.upload_limit);
+        Ok(ServerConfig { net, origin, diagnostics, upload_limit, run: self.run.resolve() })
     }
 }
 
@@ -83,6 +101,8 @@ pub struct ListenerArgs {
     /// Time between announcements, in seconds or as 5m
     #[arg(long = c::REFRESH_INTERVAL.flag, env = c::REFRESH_INTERVAL.env, default_value = c::REFRESH_INTERVAL.default, value_name = "TIME", value_parser = duration)]
     refresh_interval: Duration,
+    #[command(flatten)]
+    swarm: SwarmArgs,
     #[command(flatten)]
     engine: EngineArgs,
     /// Engine threads [default: the cores that this process may use]
@@ -122,6 +142,7 @@ impl ListenerArgs {
             },
             shards_dir: self.shards_dir,
             refresh: self.refresh_interval,
+            swarm: self.swarm.resolve(),
             engine: self.engine.resolve(self.threads),
             diagnostics,
             run: self.run.resolve(),

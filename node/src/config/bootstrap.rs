@@ -75,7 +75,12 @@ impl Bootstrap {
         if let Some(extra) = parts.next() {
             return Err(wrong(format!("'{text}' goes on with '{extra}'")));
         }
-        Self::checked(host, port, peer, text)
+        match &host {
+            Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) if !is_host_name(name) => {
+                Err(wrong(format!("'{name}' is no host")))
+            }
+            _ => Self::checked(host, port, peer, text),
+        }
     }
 
     fn from_host_port(text: &str) -> Result<Self, BootstrapError> {
@@ -187,6 +192,7 @@ mod tests {
             (":51820", "is no host"),
             ("http://host:80", "is no host"),
             ("/tcp/51820", "does not begin with a host"),
+            ("/dns4/ho st/tcp/51820", "'ho st' is no host"),
             ("/ip4/127.0.0.1", "neither tcp nor udp"),
             ("/ip4/127.0.0.1/udp/51820", "neither tcp nor udp"),
             ("/ip4/127.0.0.1/tcp/51820/ws", "goes on with '/ws'"),

@@ -15,6 +15,14 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| "expected a port number from 0 to 65535".into())
 }
 
+/// A SHA-256, in lower case.
+pub(super) fn sha256(text: &str) -> Result<String, String> {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err("expected 64 hexadecimal digits, as sha256sum prints them".into());
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
 /// A cluster name: it becomes part of protocol names and DHT keys.
 pub(super) fn cluster(text: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -41,6 +49,23 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A number of bytes, alone or with K, M, G or T, each 1024 times the one before. Not zero.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => Some(0),
+        "K" | "KIB" => Some(10),
+        "M" | "MIB" => Some(20),
+        "G" | "GIB" => Some(30),
+        "T" | "TIB" => Some(40),
+        _ => None,
+    };
+    let total = digits.parse::<u64>().ok().zip(shift).and_then(|(n, shift)| n.checked_mul(1 << shift));
+    total
+        .filter(|total| *total > 0)
+        .ok_or_else(|| "expected a number of bytes above 0, such as 500000, 20M or 1G".into())
+}
+
 /// In milliseconds: deadlines are sums of times, and stay far from overflow.
 const A_YEAR: u64 = 365 * 24 * 3_600_000;
 
@@ -49,5 +74,33 @@ pub(super) fn temperature(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if (0.0..=2.0).contains(&value) => Ok(value),
         _ => Err("expected a number from 0 (greedy) to 2".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_have_a_unit_or_none() {
+        for (text, value) in [
+            ("1", Some(1)),
+            ("500000", Some(500_000)),
+            ("20M", Some(20 << 20)),
+            ("20m", Some(20 << 20)),
+            ("3GiB", Some(3 << 30)),
+            ("16T", Some(16 << 40)),
+            ("0", None),
+            ("", None),
+            ("M", None),
+            ("-1", None),
+            ("1.5G", None),
+            ("20MB/s", None),
+            ("20X", None),
+            ("99999999T", None),
+            ("5é", None),
+        ] {
+            assert_eq!(bytes(text).ok(), value, "{text}");
+        }
     }
 }

@@ -17,7 +17,7 @@ mod metrics;
 mod openai;
 mod pipeline;
 mod prompt;
-mod request;
+pub mod request;
 mod response;
 mod sampling;
 mod stream;

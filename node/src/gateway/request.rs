@@ -13,14 +13,15 @@ use super::messages;
 use super::sampling;
 
 /// Choices of one request over all its prompts: each is a session of its own and takes a slot.
-const MAX_CHOICES: usize = 16;
+pub const MAX_CHOICES: usize = 16;
 /// Stop strings of one request, OpenAI's limit.
-const MAX_STOPS: usize = 4;
+pub const MAX_STOPS: usize = 4;
 /// Bytes of one stop string: text is held back for as long as it may become one.
-const MAX_STOP_LEN: usize = 256;
+pub const MAX_STOP_LEN: usize = 256;
+
 /// Which of the two APIs a request speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Api {
+pub enum Api {
     /// `/v1/chat/completions`
     Chat,
     /// `/v1/completions`
@@ -29,7 +30,7 @@ pub(super) enum Api {
 
 /// What the answer shall continue.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Input {
+pub enum Input {
     /// Messages for the chat template.
     Chat(Vec<Message>),
     /// One or several texts or token sequences, each answered by itself.
@@ -38,7 +39,7 @@ pub(super) enum Input {
 
 /// One prompt of `/v1/completions`.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Text {
+pub enum Text {
     /// Text, still to be encoded.
     Plain(String),
     /// Token ids, used as they are.
@@ -47,25 +48,35 @@ pub(super) enum Text {
 
 /// A valid request.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Request {
-    pub(super) api: Api,
-    pub(super) input: Input,
+pub struct Request {
+    /// Which of the two it speaks.
+    pub api: Api,
+    /// What to continue.
+    pub input: Input,
     /// The model that the client named.
-    pub(super) model: Option<String>,
+    pub model: Option<String>,
     /// Answers for each prompt.
-    pub(super) n: u32,
+    pub n: u32,
     /// Tokens to generate at most; `None` is the rest of the context.
-    pub(super) max_tokens: Option<u32>,
-    pub(super) sampling: Sampling,
-    pub(super) stop: Vec<String>,
-    pub(super) stream: bool,
-    pub(super) include_usage: bool,
+    pub max_tokens: Option<u32>,
+    /// How to choose tokens.
+    pub sampling: Sampling,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// Events instead of one object.
+    pub stream: bool,
+    /// The last event says how many tokens there were.
+    pub include_usage: bool,
     /// Begin the text of the answer with the prompt.
-    pub(super) echo: bool,
+    pub echo: bool,
 }
 
 impl Request {
-    pub(super) fn parse(api: Api, body: &[u8]) -> Result<Self, ApiError> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`ApiError::NotJson`], [`ApiError::Parameter`] and [`ApiError::Unsupported`].
+    pub fn parse(api: Api, body: &[u8]) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
         refuse_unsupported(api, &mut fields)?;
         let input = match api {

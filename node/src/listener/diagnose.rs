@@ -10,7 +10,9 @@ use shard_wire::announce::ShardInfo;
 use super::status::Reporter;
 use crate::commands::Commands;
 use crate::diagnostics::Subject;
+use crate::files;
 use crate::net::Network;
+use crate::torrent::serve::Shelf;
 
 /// A forward that takes longer is an engine that hangs.
 const HANGS: Duration = Duration::from_secs(60);
@@ -21,6 +23,7 @@ pub(super) struct Node {
     pub(super) network: Network,
     pub(super) commands: Commands,
     pub(super) reporter: Reporter,
+    pub(super) shelf: Shelf,
 }
 
 impl Subject for Node {
@@ -50,6 +53,7 @@ impl Subject for Node {
             "shards": *self.commands.announced.borrow(),
             "metrics": self.commands.metrics(),
             "report": self.reporter.now(),
+            "served": files::served(&self.shelf),
             "listen_addresses": snapshot.listen_addresses,
             "peers": snapshot.peers.len(),
         })

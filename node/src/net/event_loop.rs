@@ -3,8 +3,8 @@
 //! A command that needs the network leaves its reply in one of the pending maps, under the id that the event will
 //! carry. At the end every reply is dropped, which its owner sees as [`NetError::Closed`].
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -41,6 +41,10 @@ pub(super) struct EventLoop {
     events: broadcast::Sender<NetEvent>,
     inbound: mpsc::Sender<Inbound>,
     peers: HashMap<PeerId, ConnectedPeer>,
+    /// Those of them that have said who they are.
+    identified: HashSet<PeerId>,
+    /// We have no cluster secret.
+    open: bool,
     queries: Queries,
     listens: HashMap<ListenerId, Reply<()>>,
     dials: Dials,
@@ -55,7 +59,8 @@ impl EventLoop {
         events: broadcast::Sender<NetEvent>,
         inbound: mpsc::Sender<Inbound>,
     ) -> Result<Self, NetError> {
-        let links = transport::build(&config.keypair, config.transport).map_err(NetError::Encryption)?;
+        let links = transport::build(&config.keypair, config.transport, config.secrets.as_ref())
+            .map_err(NetError::Encryption)?;
         let behaviour = Behaviour::new(&config)?;
         let settings =
             libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(config.idle_timeout);
@@ -71,6 +76,8 @@ impl EventLoop {
             events,
             inbound,
             peers: HashMap::new(),
+            identified: HashSet::new(),
+            open: config.secrets.is_none(),
             queries: Queries::default(),
             listens: HashMap::new(),
             dials: Dials::default(),
@@ -163,6 +170,9 @@ impl EventLoop {
             Command::StopProviding { key } => {
                 self.swarm.behaviour_mut().kademlia.stop_providing(&kad::RecordKey::new(&key));
             }
+            Command::RemoveRecord { key } => {
+                self.swarm.behaviour_mut().kademlia.remove_record(&kad::RecordKey::new(&key));
+            }
             Command::GetProviders { key, found } => {
                 self.queries.get_providers(&mut self.swarm.behaviour_mut().kademlia, &key, found);
             }
@@ -182,9 +192,12 @@ impl EventLoop {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_connected(peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, endpoint, .. } => {
                 tracing::debug!(peer = %peer_id, ?cause, "disconnected");
                 self.peers.remove(&peer_id);
+                if !self.identified.remove(&peer_id) && self.open && endpoint.is_dialer() && cause.is_some() {
+                    self.emit(NetEvent::Refused { peer: peer_id });
+                }
                 // Queries of others are sent to those that we know: who is gone would hold each one up.
                 self.swarm.behaviour_mut().kademlia.remove_peer(&peer_id);
                 self.emit(NetEvent::Disconnected { peer: peer_id });
@@ -227,6 +240,9 @@ impl EventLoop {
                 self.swarm.close_connection(connection);
             }
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                if self.peers.contains_key(&peer_id) {
+                    self.identified.insert(peer_id);
+                }
                 let stores =
                     info.protocols.iter().any(|protocol| protocol.as_ref() == self.kademlia_protocol);
                 if stores {

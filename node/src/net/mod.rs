@@ -11,26 +11,32 @@
 
 mod behaviour;
 mod codec;
+mod config;
 mod dials;
 mod error;
+mod event;
 mod event_loop;
 pub mod hex;
 pub mod identity;
 mod keep;
+mod membership;
 mod queries;
 mod records;
+pub mod secret;
 pub mod signed;
 mod transport;
 
 use std::time::Duration;
 
-use libp2p::identity::Keypair;
 use libp2p::request_response::ResponseChannel;
 use libp2p::{Multiaddr, PeerId};
 use shard_wire::message::{Request, Response};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+pub use config::{DhtMode, NetConfig};
 pub use error::NetError;
+pub use event::NetEvent;
+pub use secret::Secrets;
 
 pub use crate::config::Transport;
 
@@ -42,93 +48,6 @@ const EVENTS: usize = 1024;
 const INBOUND: usize = 64;
 /// Answers to one lookup that wait to be read; more are dropped.
 const FOUND: usize = 256;
-
-/// Whether a peer stores records for others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DhtMode {
-    /// It does: bootstrap and shard nodes.
-    Server,
-    /// It only asks: gateways, tools, nodes behind NAT.
-    Client,
-}
-
-/// What a peer is.
-#[derive(Clone, Debug)]
-pub struct NetConfig {
-    /// Its identity.
-    pub keypair: Keypair,
-    /// The cluster: names the DHT.
-    pub cluster: String,
-    /// Its name in identify, see [`shard_wire::keys::identify`].
-    pub identify: String,
-    /// How it dials and listens.
-    pub transport: Transport,
-    /// Whether it stores records.
-    pub dht: DhtMode,
-    /// How long a record lives without being announced again.
-    pub record_ttl: Duration,
-    /// How long a connection that nobody uses or keeps stays open.
-    pub idle_timeout: Duration,
-    /// Addresses that others reach it at, beside those it listens on.
-    pub external_addresses: Vec<Multiaddr>,
-}
-
-impl NetConfig {
-    /// A peer with the timings of the network contract and a refresh interval of 300 s.
-    pub fn new(
-        keypair: Keypair,
-        cluster: impl Into<String>,
-        identify: impl Into<String>,
-        dht: DhtMode,
-    ) -> Self {
-        Self {
-            keypair,
-            cluster: cluster.into(),
-            identify: identify.into(),
-            transport: Transport::Dual,
-            dht,
-            record_ttl: Duration::from_secs(3 * 300),
-            idle_timeout: Duration::from_secs(60),
-            external_addresses: Vec::new(),
-        }
-    }
-}
-
-/// What happens on the network.
-#[derive(Clone, Debug, PartialEq)]
-pub enum NetEvent {
-    /// The first connection to a peer.
-    Connected {
-        /// The peer.
-        peer: PeerId,
-        /// The address that was dialled, or that it came from.
-        address: Multiaddr,
-        /// We dialled.
-        outbound: bool,
-    },
-    /// The last connection to a peer is gone.
-    Disconnected {
-        /// The peer.
-        peer: PeerId,
-    },
-    /// The DHT knows another peer.
-    RoutingUpdated {
-        /// The peer.
-        peer: PeerId,
-    },
-    /// A DHT bootstrap ended.
-    Bootstrapped,
-    /// We listen on one more address.
-    Listening {
-        /// The address.
-        address: Multiaddr,
-    },
-    /// We no longer listen on one.
-    ListeningEnded {
-        /// The address.
-        address: Multiaddr,
-    },
-}
 
 /// A peer's request.
 #[derive(Debug)]
@@ -196,6 +115,7 @@ enum Command {
     GetRecords { key: String, found: mpsc::Sender<Vec<u8>> },
     Provide { key: String, reply: Reply<()> },
     StopProviding { key: String },
+    RemoveRecord { key: String },
     GetProviders { key: String, found: mpsc::Sender<PeerId> },
     Find { peer: PeerId, reply: Reply<Vec<Multiaddr>> },
     Snapshot { reply: oneshot::Sender<Snapshot> },
@@ -209,6 +129,7 @@ pub struct Network {
     commands: mpsc::Sender<Command>,
     events: broadcast::WeakSender<NetEvent>,
     streams: libp2p_stream::Control,
+    secrets: Option<Secrets>,
 }
 
 /// Starts a peer. It listens and dials nothing yet.
@@ -220,17 +141,22 @@ pub fn spawn(config: NetConfig) -> Result<(Network, mpsc::Receiver<Inbound>), Ne
     let (commands, queue) = mpsc::channel(COMMANDS);
     let (events, _) = broadcast::channel(EVENTS);
     let (inbound, requests) = mpsc::channel(INBOUND);
-    let weak = events.downgrade();
+    let (weak, secrets) = (events.downgrade(), config.secrets.clone());
     let event_loop = event_loop::EventLoop::new(config, commands.downgrade(), queue, events, inbound)?;
     let streams = event_loop.streams();
     tokio::spawn(event_loop.run());
-    Ok((Network { local_peer, commands, events: weak, streams }, requests))
+    Ok((Network { local_peer, commands, events: weak, streams, secrets }, requests))
 }
 
 impl Network {
     /// Our own peer id.
     pub fn local_peer(&self) -> PeerId {
         self.local_peer
+    }
+
+    /// What the members of the cluster know; `None` in an open one.
+    pub fn secrets(&self) -> Option<&Secrets> {
+        self.secrets.as_ref()
     }
 
     /// Events from now on. They end with the network.
@@ -340,6 +266,11 @@ impl Network {
     /// Provides a key no longer. What others have stored expires.
     pub async fn stop_providing(&self, key: String) {
         self.tell(Command::StopProviding { key }).await;
+    }
+
+    /// Forgets our own record under a key. What others have stored expires.
+    pub async fn remove_record(&self, key: String) {
+        self.tell(Command::RemoveRecord { key }).await;
     }
 
     /// Looks the providers of a key up: each as it is found, until the query ends or the receiver is dropped.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! TCP ─ Noise ─ Yamux ─┐  (starts HEAD_START later where both are on)
-//!                      ├─ one connection type ─ [membership gate: here, for all] ─ DNS names
+//!                      ├─ one connection type ─ membership, where there is a cluster secret ─ DNS names
 //! QUIC ────────────────┘
 //! ```
 //! The swarm dials all addresses of a peer at once and keeps the first connection. The head start is what makes
@@ -12,10 +12,12 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{
     Boxed, DialOpts, ListenerId, OrTransport, PortUse, TransportError, TransportEvent,
 };
@@ -24,6 +26,8 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport as _, dns, noise, quic, tcp, yamux};
 
+use super::membership::{Gate, PROOF_TIMEOUT};
+use super::secret::Secrets;
 use crate::config::Transport;
 
 /// A loopback QUIC handshake takes 50 ms, one over 100 ms of distance 250 ms: by then TCP is worth a try.
@@ -38,19 +42,27 @@ const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(1);
 type Connection = (PeerId, StreamMuxerBox);
 
 /// Builds what the swarm dials and listens with.
-pub(super) fn build(keypair: &Keypair, kind: Transport) -> Result<Boxed<Connection>, noise::Error> {
-    let links = links(keypair, kind)?;
+pub(super) fn build(
+    keypair: &Keypair,
+    kind: Transport,
+    secrets: Option<&Secrets>,
+) -> Result<Boxed<Connection>, noise::Error> {
+    let links = links(keypair, kind, secrets)?;
     match dns::tokio::Transport::system(links) {
         Ok(named) => Ok(named.boxed()),
         Err(error) => {
             tracing::warn!(%error, "no usable resolver configuration: names in addresses will not resolve");
             let (config, options) = (dns::ResolverConfig::default(), dns::ResolverOpts::default());
-            Ok(dns::tokio::Transport::custom(self::links(keypair, kind)?, config, options).boxed())
+            Ok(dns::tokio::Transport::custom(self::links(keypair, kind, secrets)?, config, options).boxed())
         }
     }
 }
 
-fn links(keypair: &Keypair, kind: Transport) -> Result<Boxed<Connection>, noise::Error> {
+fn links(
+    keypair: &Keypair,
+    kind: Transport,
+    secrets: Option<&Secrets>,
+) -> Result<Boxed<Connection>, noise::Error> {
     let links = match kind {
         Transport::Tcp => tcp(keypair, Duration::ZERO)?,
         Transport::Quic => quic(keypair),
@@ -58,7 +70,12 @@ fn links(keypair: &Keypair, kind: Transport) -> Result<Boxed<Connection>, noise:
             .map(|either, _| either.into_inner())
             .boxed(),
     };
-    Ok(links)
+    let Some(secrets) = secrets else { return Ok(links) };
+    let gate = Arc::new(Gate::new(keypair.public().to_peer_id(), secrets.clone()));
+    let members =
+        links.and_then(move |(peer, muxer), point| async move { gate.pass(peer, muxer, &point).await });
+    // Who dials us has that time for everything: one who is silent from the start is no better than one who is later.
+    Ok(TransportTimeout::with_ingoing_timeout(members, PROOF_TIMEOUT).boxed())
 }
 
 fn tcp(keypair: &Keypair, delay: Duration) -> Result<Boxed<Connection>, noise::Error> {

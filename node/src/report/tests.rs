@@ -50,7 +50,7 @@ fn starting() -> Vec<Notice> {
         |starts| Known { total_shards: Some(8), model: Some("llama-8b".into()), layers: layers(starts) };
     let file = Path::new("models_cache/shards/shard-0.gguf");
     vec![
-        server_configuration(&parsed::<ServerArgs>(&[]).resolve()),
+        server_configuration(&parsed::<ServerArgs>(&[]).resolve().unwrap()),
         node_configuration("0", &known(&[0])),
         node_configuration("0,3", &known(&[0, 12])),
         node_configuration("0", &Known::default()),

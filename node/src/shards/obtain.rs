@@ -7,16 +7,27 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::table::Problem;
+use crate::fetching::{FetchError, Fetcher};
 use crate::library::{Library, Verified};
 use crate::report::{self, Console, Source};
 use crate::serving::{self, LoadShardError};
 
 /// Why a shard's file is not there.
 #[derive(Debug, Error)]
-pub enum ObtainError {
-    /// What is here cannot be used, and peers cannot help.
+pub(super) enum ObtainError {
+    /// The plan has no such shard, or what was fetched is not it.
     #[error(transparent)]
     Local(#[from] LoadShardError),
+    /// It is not here, or wrong, and could not be fetched.
+    #[error("{path}: {here}; {source}")]
+    Fetch {
+        /// Where it should be.
+        path: std::path::PathBuf,
+        /// What is wrong with what is here.
+        here: String,
+        /// Why it was not fetched.
+        source: FetchError,
+    },
     /// The user expects another model.
     #[error(
         "--model-name says {given}, the file says {found}: leave the flag out, or use the files of that model"
@@ -31,13 +42,14 @@ pub enum ObtainError {
 
 impl ObtainError {
     pub(super) fn problem(&self) -> Problem {
-        Problem::new(self.to_string())
+        let not_found = matches!(self, Self::Fetch { source: FetchError::Nobody { .. }, .. });
+        Problem { not_found, text: self.to_string() }
     }
 }
 
 /// What is being done for a file.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Progress {
+pub(super) enum Progress {
     /// What is here is hashed.
     Verifying,
     /// It comes from peers.
@@ -49,6 +61,8 @@ pub enum Progress {
 pub struct Obtain {
     /// What the model must be called.
     pub model_name: Option<String>,
+    /// Gets what is not here.
+    pub fetcher: Fetcher,
     /// Tells the user.
     pub console: Console,
 }
@@ -58,24 +72,40 @@ impl Obtain {
         &self,
         library: Arc<Library>,
         shard: u32,
-        _progress: watch::Sender<Progress>,
+        progress: watch::Sender<Progress>,
     ) -> Result<(Verified, Source), ObtainError> {
-        let here = self.here(Arc::clone(&library), shard).await?;
-        Ok((self.named(here)?, Source::Command))
+        let entry = library.file(shard).map_err(LoadShardError::from)?.clone();
+        let path = library.path(&entry);
+        let here = match path.is_file() {
+            true => {
+                self.console.say(&report::tensor_load_begun(shard, entry.size));
+                match self.verified(&library, shard).await {
+                    Ok(file) => return Ok((self.named(file)?, Source::Command)),
+                    Err(error) => error.to_string(),
+                }
+            }
+            false => {
+                self.console.say(&report::shard_missing(shard, &path));
+                "it is not here".to_owned()
+            }
+        };
+        progress.send_replace(Progress::Fetching(Download::default()));
+        let told = |download| drop(progress.send_replace(Progress::Fetching(download)));
+        self.fetcher.file(&library, &entry, told).await.map_err(|source| ObtainError::Fetch {
+            path,
+            here,
+            source,
+        })?;
+        progress.send_replace(Progress::Verifying);
+        self.console.say(&report::tensor_load_begun(shard, entry.size));
+        let file = self.verified(&library, shard).await?;
+        Ok((self.named(file)?, Source::Download))
     }
 
-    /// The file in the folder, if it is right.
-    async fn here(&self, library: Arc<Library>, shard: u32) -> Result<Verified, ObtainError> {
-        if let Ok(file) = library.file(shard) {
-            let path = library.path(file);
-            self.console.say(&match path.is_file() {
-                true => report::tensor_load_begun(shard, file.size),
-                false => report::shard_missing(shard, &path),
-            });
-        }
+    async fn verified(&self, library: &Arc<Library>, shard: u32) -> Result<Verified, LoadShardError> {
         let mut bar = self.console.bar();
         // The second half is to load it.
-        Ok(serving::verify(library, shard, move |done, total| bar.load(shard, done, 2 * total)).await?)
+        serving::verify(Arc::clone(library), shard, move |done, total| bar.load(shard, done, 2 * total)).await
     }
 
     fn named(&self, file: Verified) -> Result<Verified, ObtainError> {

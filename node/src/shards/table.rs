@@ -4,7 +4,7 @@
 //! ```text
 //! wanted ─▶ Waiting ─ plan known ─▶ Obtaining ─▶ Obtained ─ those it replaces are gone ─▶ Loading ─▶ serving
 //!              ▲                        │ failed                                             │ failed
-//!              └─── 1 s, 2 s … 60 s ◀───┴────────────────────────────────────────────────────┘
+//!              └─── 1 s, 2 s … 30 s ◀───┴────────────────────────────────────────────────────┘
 //! ```
 //! Files are obtained beside one another, weights are loaded one shard at a time. What a shard replaces serves on until
 //! the new file is there: a node rarely has the memory for both.
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
-const AGAIN_LAST: Duration = Duration::from_secs(60);
+const AGAIN_LAST: Duration = Duration::from_secs(30);
 /// Shards of one node at most: each is a file, weights and a record.
 pub const MAX_SHARDS_OF_A_NODE: usize = 64;
 
@@ -308,7 +308,7 @@ mod tests {
         let mut table = Table::new([1]);
         table.on(Event::Plan(4), now);
         let mut at = now;
-        for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+        for wait in [1, 2, 4, 8, 16, 30, 30] {
             let problem = Problem::new("nobody has it");
             assert_eq!(table.on(Event::Failed(1, problem.clone()), at), []);
             assert_eq!(table.shards(), [(1, Phase::Waiting, Some(&problem))]);

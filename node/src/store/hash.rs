@@ -1,6 +1,8 @@
 //! SHA-256 as the manifest has it: lower-case hex.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
@@ -13,6 +15,13 @@ const BUFFER: usize = 1 << 20;
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(&Sha256::digest(bytes))
+}
+
+/// The SHA-256 of a file; `on_bytes` hears how many more bytes were read.
+pub(crate) fn file(path: &Path, on_bytes: impl FnMut(u64)) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    update(&mut hasher, File::open(path)?, on_bytes)?;
+    Ok(finish(hasher))
 }
 
 /// What `hasher` has come to.

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::PROTOCOL;
-use super::serve::{file_key, plan_key};
+use super::shelf::{file_key, plan_key};
 use crate::library::manifest_of_plan;
 use crate::store::hash;
 

@@ -1,55 +1,49 @@
-//! Answers peers that ask for a manifest or a piece.
+//! Answers peers that ask for a manifest, a piece, or what there is of a file.
+//!
+//! ```text
+//!  request ─▶ verdict ─▶ slot ─▶ read (blocking thread)
+//!                                   └─▶ write, at the limit's rate      the next piece is read meanwhile
+//! ```
+//! A stream takes a slot with its first piece and keeps it while it asks for more, so that those which are served are
+//! served fast, and the others are told at once that this node is busy.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
-use libp2p::Stream;
+use futures::io::{ReadHalf, WriteHalf};
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, stream};
+use libp2p::{PeerId, Stream};
 use libp2p_stream::{AlreadyRegistered, Control};
-use shard_wire::torrent::{Kind, REQUEST_LEN, Request, Status, encode_answer};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use shard_wire::torrent::{ANSWER_LEN, Have, Kind, REQUEST_LEN, Request, Status, encode_answer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
+pub use super::shelf::{Served, Shelf, ShelfOptions};
+
 use super::PROTOCOL;
-use crate::library::Library;
-use crate::net::hex;
+use super::shelf::{Entry, Verdict};
 
-/// Streams that are served at once.
-const STREAMS: usize = 32;
-/// A peer sends its next request, and takes an answer, within this.
+/// Streams in all: most wait for news or for a slot.
+const STREAMS: usize = 512;
+/// Streams of one peer: two for each of its downloads, and some for manifests.
+const STREAMS_PER_PEER: usize = 32;
+/// Slots of one peer, which fetches so many files at once: it cannot take them all and then read nothing.
+const SLOTS_PER_PEER: usize = 4;
+/// A peer sends its next request, and takes a part of an answer, within this.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What this node gives to peers. Clones share it.
-#[derive(Clone, Default)]
-pub struct Shelf {
-    inner: Arc<RwLock<Content>>,
-}
-
-#[derive(Default)]
-struct Content {
-    manifests: HashMap<[u8; 32], Arc<Vec<u8>>>,
-    files: HashMap<[u8; 32], (PathBuf, u64)>,
-}
+/// A stream that asks for nothing for so long gives its slot back.
+const SLOT_IDLE: Duration = Duration::from_millis(500);
+/// News of pieces are collected for so long: at a hundred pieces a second each is not worth an answer of its own.
+const COLLECT: Duration = Duration::from_millis(200);
+/// Bytes that are read at a time. A larger piece is a header, and is read in parts.
+const BLOCK: usize = 1 << 20;
+/// Bytes that are written at a time under a limit: 20 ms at 20 Mbit/s.
+const LIMITED_PART: usize = 64 << 10;
 
 impl Shelf {
-    /// Gives the manifest and those of its files that are there with their size; a reader finds any other lie.
-    pub fn offer(&self, library: &Library) {
-        let mut content = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        content.manifests.insert(plan_key(&library.plan), Arc::new(library.bytes.clone()));
-        for file in &library.manifest.files {
-            let path = library.path(file);
-            let whole = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == file.size);
-            if let Some(key) = file_key(&file.sha256).filter(|_| whole) {
-                content.files.insert(key, (path, file.size));
-            }
-        }
-    }
-
     /// Accepts streams of the protocol from now on.
     ///
     /// # Errors
@@ -57,92 +51,264 @@ impl Shelf {
     pub fn serve(&self, mut control: Control) -> Result<(), AlreadyRegistered> {
         let mut incoming = control.accept(PROTOCOL)?;
         let shelf = self.clone();
-        let slots = Arc::new(Semaphore::new(STREAMS));
+        let all = Arc::new(Semaphore::new(STREAMS));
+        let (peers, served) = (Counts::default(), Counts::default());
         tokio::spawn(async move {
             while let Some((peer, stream)) = incoming.next().await {
-                // One that finds no slot is dropped: the asker tries another peer.
-                let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
-                let shelf = shelf.clone();
+                // One too many is dropped: the asker tries another peer.
+                let Ok(permit) = Arc::clone(&all).try_acquire_owned() else { continue };
+                let Some(place) = Place::take(&peers, peer, STREAMS_PER_PEER) else { continue };
+                let asker = Arc::new(Asker {
+                    shelf: shelf.clone(),
+                    peer,
+                    served: served.clone(),
+                    slot: Mutex::new(None),
+                });
                 tokio::spawn(async move {
-                    if let Err(error) = shelf.answer_all(stream).await {
+                    if let Err(error) = asker.answer_all(stream).await {
                         debug!(%peer, "torrent stream ended: {error}");
                     }
-                    drop(slot);
+                    drop((permit, place));
                 });
             }
         });
         Ok(())
     }
+}
 
-    async fn answer_all(&self, mut stream: Stream) -> io::Result<()> {
-        loop {
-            let mut bytes = [0; REQUEST_LEN];
-            timeout(PATIENCE, stream.read_exact(&mut bytes)).await??;
-            let request = Request::decode(&bytes).map_err(io::Error::other)?;
-            let (status, data) = self.answer(request).await;
-            let answer = async {
-                stream.write_all(&encode_answer(status, data.len() as u32)).await?;
-                stream.write_all(&data).await?;
-                stream.flush().await
-            };
-            timeout(PATIENCE, answer).await??;
+type Counts = Arc<Mutex<HashMap<PeerId, usize>>>;
+
+/// One of a peer's streams, or slots.
+struct Place {
+    peers: Counts,
+    peer: PeerId,
+}
+
+impl Place {
+    fn take(peers: &Counts, peer: PeerId, most: usize) -> Option<Self> {
+        let mut counts = peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(peer).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Self { peers: Arc::clone(peers), peer })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.peer);
+            }
         }
     }
+}
 
-    async fn answer(&self, request: Request) -> (Status, Vec<u8>) {
-        let found = {
-            let content = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-            match request.kind {
-                Kind::Manifest => {
-                    content.manifests.get(&request.what).map(|bytes| Found::Bytes(Arc::clone(bytes)))
-                }
-                Kind::Piece => {
-                    content.files.get(&request.what).cloned().map(|(path, size)| Found::File(path, size))
-                }
-            }
+/// The peer at the other end of one stream.
+struct Asker {
+    shelf: Shelf,
+    peer: PeerId,
+    /// Slots of every peer.
+    served: Counts,
+    slot: Mutex<Option<Slot>>,
+}
+
+type Slot = (OwnedSemaphorePermit, Place);
+
+/// An answer that is ready to be written.
+enum Answer {
+    Status(Status),
+    Manifest(Arc<Vec<u8>>),
+    Have(Have),
+    /// The head and the first block of a piece in one buffer, and what it is a piece of.
+    Piece {
+        buffer: Vec<u8>,
+        entry: Arc<Entry>,
+        request: Request,
+        piece: Given,
+    },
+}
+
+impl Asker {
+    async fn answer_all(self: Arc<Self>, stream: Stream) -> io::Result<()> {
+        let (reader, mut writer) = stream.split();
+        let requests = stream::unfold((reader, Arc::clone(&self)), |(mut reader, asker)| async move {
+            let request = asker.next_request(&mut reader).await;
+            Some((request, (reader, asker)))
+        });
+        // The next answer is made ready while this one is written.
+        let prepare = |request: io::Result<Request>| {
+            let asker = Arc::clone(&self);
+            async move { io::Result::Ok(asker.prepare(request?).await) }
         };
-        match found {
-            None => (Status::NotFound, Vec::new()),
-            Some(Found::Bytes(bytes)) => (Status::Ok, bytes.to_vec()),
-            Some(Found::File(path, size)) => {
-                let end = request.offset.checked_add(u64::from(request.length));
-                if end.is_none_or(|end| end > size) {
-                    return (Status::NotFound, Vec::new());
-                }
-                let read =
-                    tokio::task::spawn_blocking(move || read_range(&path, request.offset, request.length));
-                match read.await {
-                    Ok(Ok(data)) => (Status::Ok, data),
-                    _ => (Status::Unavailable, Vec::new()),
-                }
+        let mut answers = std::pin::pin!(requests.map(prepare).buffered(2));
+        while let Some(answer) = answers.next().await {
+            self.write(&mut writer, answer?).await?;
+        }
+        Ok(())
+    }
+
+    async fn next_request(&self, reader: &mut ReadHalf<Stream>) -> io::Result<Request> {
+        let mut bytes = [0; REQUEST_LEN];
+        {
+            let mut read = std::pin::pin!(reader.read_exact(&mut bytes));
+            if let Ok(done) = timeout(SLOT_IDLE, read.as_mut()).await {
+                done?;
+            } else {
+                self.lock_slot().take();
+                timeout(PATIENCE, read).await??;
             }
+        }
+        Request::decode(&bytes).map_err(io::Error::other)
+    }
+
+    async fn prepare(&self, request: Request) -> Answer {
+        match request.kind {
+            Kind::Manifest => {
+                self.shelf.manifest(&request.what).map_or(Answer::Status(Status::NotFound), Answer::Manifest)
+            }
+            Kind::Have => self.have(request).await,
+            Kind::Piece => self.piece(request).await,
+        }
+    }
+
+    /// What there is of a file, as soon as it differs from what the peer knows.
+    async fn have(&self, request: Request) -> Answer {
+        let deadline = Instant::now() + Duration::from_millis(request.length.into());
+        let (mut known, mut told) = (request.offset, false);
+        loop {
+            let Some(entry) = self.shelf.file(&request.what) else { return Answer::Status(Status::NotFound) };
+            let Some(mut partial) = entry.partial.clone() else { return Answer::Have(Have::Whole) };
+            let bits = partial.borrow_and_update().clone();
+            // Pieces are only added.
+            let revision = 1 + bits.count() as u64;
+            if known == 0 || told || Instant::now() >= deadline {
+                return Answer::Have(Have::Some { revision, bits });
+            }
+            if revision != known {
+                sleep(COLLECT).await;
+                (known, told) = (revision, true);
+                continue;
+            }
+            told = wait_for_news(&mut partial, deadline).await;
+            if told {
+                sleep(COLLECT).await;
+            }
+        }
+    }
+
+    async fn piece(&self, request: Request) -> Answer {
+        let Some(entry) = self.shelf.file(&request.what) else { return Answer::Status(Status::NotFound) };
+        if !self.take_slot() {
+            return Answer::Status(Status::Busy);
+        }
+        let piece = match entry.may_leave(self.peer, request.offset, request.length) {
+            Verdict::NotHere => return Answer::Status(Status::NotFound),
+            Verdict::Elsewhere => return Answer::Status(Status::Elsewhere),
+            Verdict::Give(piece) => Given { entry: Arc::clone(&entry), peer: self.peer, piece },
+        };
+        let first = (request.length as usize).min(BLOCK);
+        let mut buffer = self.shelf.inner.buffers.take(ANSWER_LEN + first);
+        buffer[..ANSWER_LEN].copy_from_slice(&encode_answer(Status::Ok, request.length));
+        match read(Arc::clone(&entry), request.offset, buffer, ANSWER_LEN).await {
+            Ok(buffer) => Answer::Piece { buffer, entry, request, piece },
+            Err(error) => {
+                debug!(peer = %self.peer, "a piece cannot be read: {error}");
+                Answer::Status(Status::Unavailable)
+            }
+        }
+    }
+
+    async fn write(&self, writer: &mut WriteHalf<Stream>, answer: Answer) -> io::Result<()> {
+        match answer {
+            Answer::Status(status) => self.send(writer, &encode_answer(status, 0)).await?,
+            Answer::Manifest(bytes) => {
+                self.send(writer, &encode_answer(Status::Ok, bytes.len() as u32)).await?;
+                self.send(writer, &bytes).await?;
+            }
+            Answer::Have(have) => {
+                let data = have.encode();
+                self.send(writer, &encode_answer(Status::Ok, data.len() as u32)).await?;
+                self.send(writer, &data).await?;
+            }
+            Answer::Piece { mut buffer, entry, request, piece } => {
+                self.send(writer, &buffer).await?;
+                let mut sent = buffer.len() - ANSWER_LEN;
+                while sent < request.length as usize {
+                    buffer.resize((request.length as usize - sent).min(BLOCK), 0);
+                    let offset = request.offset + sent as u64;
+                    buffer = read(Arc::clone(&entry), offset, buffer, 0).await?;
+                    self.send(writer, &buffer).await?;
+                    sent += buffer.len();
+                }
+                self.shelf.inner.buffers.give(buffer);
+                timeout(PATIENCE, writer.flush()).await??;
+                piece.arrived(u64::from(request.length));
+                return Ok(());
+            }
+        }
+        timeout(PATIENCE, writer.flush()).await?
+    }
+
+    async fn send(&self, writer: &mut WriteHalf<Stream>, bytes: &[u8]) -> io::Result<()> {
+        let limit = &self.shelf.inner.limit;
+        if !limit.is_limited() {
+            return timeout(PATIENCE, writer.write_all(bytes)).await?;
+        }
+        for part in bytes.chunks(LIMITED_PART) {
+            limit.take(part.len()).await;
+            timeout(PATIENCE, writer.write_all(part)).await??;
+        }
+        Ok(())
+    }
+
+    fn take_slot(&self) -> bool {
+        let mut slot = self.lock_slot();
+        if slot.is_none() {
+            let permit = Arc::clone(&self.shelf.inner.slots).try_acquire_owned().ok();
+            *slot = permit.zip(Place::take(&self.served, self.peer, SLOTS_PER_PEER));
+        }
+        slot.is_some()
+    }
+
+    fn lock_slot(&self) -> std::sync::MutexGuard<'_, Option<Slot>> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A piece on its way out: unless it has arrived, it has not left.
+struct Given {
+    entry: Arc<Entry>,
+    peer: PeerId,
+    piece: Option<usize>,
+}
+
+impl Given {
+    fn arrived(mut self, bytes: u64) {
+        self.entry.ledger().left(bytes);
+        self.piece = None;
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        if let Some(piece) = self.piece {
+            self.entry.ledger().came_back(self.peer, piece);
         }
     }
 }
 
-enum Found {
-    Bytes(Arc<Vec<u8>>),
-    File(PathBuf, u64),
+/// Fills `buffer` from `skip` on, on a blocking thread.
+async fn read(entry: Arc<Entry>, offset: u64, mut buffer: Vec<u8>, skip: usize) -> io::Result<Vec<u8>> {
+    let work = move || entry.content.read_at(offset, &mut buffer[skip..]).map(|()| buffer);
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-fn read_range(path: &Path, offset: u64, length: u32) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut data = vec![0; length as usize];
-    file.read_exact(&mut data)?;
-    Ok(data)
-}
-
-/// The plan's name as a request has it: its bytes, padded with zeros.
-pub(super) fn plan_key(plan: &str) -> [u8; 32] {
-    let mut key = [0; 32];
-    let bytes = plan.as_bytes();
-    let length = bytes.len().min(32);
-    key[..length].copy_from_slice(&bytes[..length]);
-    key
-}
-
-/// A file's hash as a request has it.
-pub(super) fn file_key(sha256: &str) -> Option<[u8; 32]> {
-    hex::decode(sha256)?.try_into().ok()
+/// True when pieces were added, or the file is whole by now.
+async fn wait_for_news(partial: &mut watch::Receiver<shard_wire::torrent::Bits>, deadline: Instant) -> bool {
+    timeout_at(deadline, partial.changed()).await.is_ok()
 }

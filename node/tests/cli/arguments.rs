@@ -5,23 +5,38 @@ use super::{program, run, text};
 #[test]
 fn help_teaches_and_has_no_colours_in_a_pipe() {
     let table: &[(&str, &[&str], &[&str])] = &[
-        ("server", &["--help"], &["--port", "LLAMA_PORT", "Example:"]),
+        (
+            "server",
+            &["--help"],
+            &["--port", "LLAMA_PORT", "Example:", "server --model-source https://host/model.gguf"],
+        ),
         ("shard_listener", &["--help"], &["--shard-id", "--kv-dtype", "Example, the second of four shards"]),
         ("web_server", &["--help"], &["--http-port", "curl http://127.0.0.1:8080/v1/completions"]),
         (
             "shardctl",
             &["--help"],
-            &["up", "split", "inspect", "plan", "generate", "status", "call", "Examples:"],
+            &["up", "fetch", "split", "inspect", "plan", "generate", "status", "call", "Examples:"],
         ),
         ("shardctl", &["up", "--help"], &["--shards", "models_cache/tiny-tales-f16.gguf", "Examples:"]),
         ("shardctl", &["generate", "--help"], &["--prompt", "--chat", "Examples:"]),
         ("shardctl", &["status", "--help"], &["--watch", "Examples:"]),
         ("shardctl", &["call", "--help"], &["GET_CAPABILITIES", "Examples:"]),
+        (
+            "shardctl",
+            &["fetch", "--help"],
+            &[
+                "--sha256",
+                "LLAMA_HF_TOKEN=hf_… shardctl fetch hf:owner/gated/model.gguf",
+                "HTTPS_PROXY",
+                "Examples:",
+            ],
+        ),
         ("shardctl", &["split", "--help"], &["--out", "Examples:"]),
         ("shardctl", &["inspect", "--help"], &["--tensors", "Examples:"]),
         ("shardctl", &["plan", "--help"], &["--shards", "Examples:"]),
         ("shardctl", &["bench", "engine", "--help"], &["--against", "[default: 512]", "Examples:"]),
         ("shardctl", &["bench", "fleet", "--help"], &["--balanced", "BOUNDARY", "Examples:"]),
+        ("shardctl", &["bench", "swarm", "--help"], &["--only", "loopback", "2/N", "Examples:"]),
     ];
     for (name, arguments, words) in table {
         let output = run(name, arguments);
@@ -40,6 +55,12 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
         ("server", &["--bogus"], "unexpected argument '--bogus'"),
         ("server", &["--port", "70000"], "from 0 to 65535"),
         ("server", &["--cluster", "two words"], "1 to 63 letters"),
+        ("server", &["--model-source", "ftp://host/m.gguf"], "hf:OWNER/NAME/FILE.gguf[@REVISION]"),
+        (
+            "server",
+            &["--model-source", "m.gguf", "--shards", "2", "--layers", "0"],
+            "--shards 2 does not fit --layers, which names 1 shards",
+        ),
         ("server", &["--external-address", "host:1"], "invalid value 'host:1'"),
         ("shard_listener", &["--shard-id", "256"], "256 is not in 0..256"),
         ("shard_listener", &["--shard-id", "0,1,0"], "names shard 0 twice"),
@@ -69,6 +90,9 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
         ("shardctl", &["bench", "engine", "--rows", "1,0"], "expected a number from 1 to 1024"),
         ("shardctl", &["bench", "engine", "--model", "m", "--shape", "llama-3.2-1b"], "cannot be used with"),
         ("shardctl", &["bench", "fleet", "--shards", "257"], "expected a number from 1 to 256"),
+        ("shardctl", &["bench", "swarm", "--nodes", "17"], "expected a number from 1 to 16"),
+        ("shardctl", &["bench", "swarm", "--size", "9MB"], "expected a size of at least 10 MB"),
+        ("shardctl", &["bench", "swarm", "--only", "everything"], "loopback, link, origin, seeding"),
         ("shardctl", &["generate"], "<--prompt <TEXT>|--chat <TEXT>>"),
         ("shardctl", &["explode"], "unrecognized subcommand 'explode'"),
     ];
@@ -115,6 +139,7 @@ fn what_cannot_be_done_ends_with_1_and_a_hint() {
         ),
         (&["status", "--api-key-file", "no-such-file"], "no API key in no-such-file"),
         (&["bench", "engine", "--model", "no-such.gguf"], "cannot use the model no-such.gguf"),
+        (&["bench", "swarm", "--nginx", "no-such-nginx"], "--nginx no-such-nginx: there is no such file"),
         (&["call", "somebody", "GET_METRICS"], "neither a peer id nor an address"),
         (&["call", "127.0.0.1:1", "GET_METRICS", "[]"], "not a JSON object"),
         (&["call", "127.0.0.1:1", "GET_METRICS"], "cannot reach 127.0.0.1:1"),

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -179,7 +180,15 @@ fn a_fleet_answers_the_tools_and_ends_with_ctrl_c() {
     let bootstrap = format!("127.0.0.1:{}", up.bootstrap);
     let call = ["call", "--transport", "tcp", "--bootstrap", &bootstrap, peer, "INFERENCE"];
     let params = r#"{"prompt": "Once upon a time", "max_tokens": 64}"#;
-    let output = program("shardctl").args(call).arg(params).output().unwrap();
+    // The fleet is closed: who does not know its secret is no member.
+    let stranger = program("shardctl").args(call).arg(params).output().unwrap();
+    assert_eq!(stranger.status.code(), Some(1));
+    let said = text(&stranger.stderr);
+    assert!(said.contains("--cluster-secret-file would give"), "{said}");
+    let secret = state.0.join("cluster-secret");
+    assert_eq!(std::fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut member = program("shardctl");
+    let output = member.args(call).arg(params).arg("--cluster-secret-file").arg(secret).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["text"].as_str().unwrap(), reference());

@@ -136,3 +136,53 @@ fn a_bootstrap_is_found_by_name_and_over_ipv6() {
         node.process.says("Announced shard 0 to DHT");
     }
 }
+
+#[test]
+fn empty_nodes_get_their_shards_from_an_origin_and_from_one_another() {
+    let model = super::default_model();
+    let kept = Folder::new("origin");
+    let source = ["--model-source", model.to_str().unwrap(), "--shards", "2", "--shards-dir"];
+    let bootstrap = Bootstrap::start("tcp", &[&source[..], &[kept.0.to_str().unwrap()]].concat());
+    let folders = ["empty-0", "empty-1", "empty-all"].map(Folder::new);
+    let nodes = [
+        bootstrap.node("tcp", &folders[0], &["--shard-id", "0"]),
+        bootstrap.node("tcp", &folders[1], &["--shard-id", "1"]),
+    ];
+    for node in &nodes {
+        let said = node.process.says("LOADED ✓✓✓");
+        assert!(said.contains("NOT FOUND LOCALLY") && said.contains("downloaded from peers"), "{said}");
+    }
+    let (_gateway, http) = bootstrap.gateway("tcp");
+    complete(&http);
+    let answer = generate(&http);
+    assert!(answer.split_whitespace().count() > 10, "{answer}");
+
+    // A third one wants everything, and finds it on the nodes as well.
+    let all = bootstrap.node("tcp", &folders[2], &["--replicate", "all"]);
+    let whole = |name: &str| folders[2].0.join(name).is_file();
+    until("every file is here", || {
+        ["shard-0.gguf", "shard-1.gguf", "tokenizer.gguf"].iter().all(|n| whole(n))
+    });
+    until("they are listed", || {
+        all.call("LIST_FILES", "{}")["data"]["files"].as_array().is_some_and(|files| files.len() == 3)
+    });
+}
+
+#[test]
+fn a_fleet_of_nothing_but_spares_comes_up_by_itself_and_replaces_who_is_gone() {
+    let model = super::default_model();
+    let kept = Folder::new("origin-of-spares");
+    let source = ["--model-source", model.to_str().unwrap(), "--shards", "2", "--shards-dir"];
+    let bootstrap = Bootstrap::start("tcp", &[&source[..], &[kept.0.to_str().unwrap()]].concat());
+    let folders = ["spare-0", "spare-1", "spare-2"].map(Folder::new);
+    let mut nodes: Vec<_> = folders.iter().map(|folder| bootstrap.node("tcp", folder, &[])).collect();
+    let (_gateway, http) = bootstrap.gateway_with("tcp", &["--recovery-timeout", "2"]);
+    complete(&http);
+    let answer = generate(&http);
+
+    let serving = nodes.iter().position(|node| !shards(node).is_empty()).unwrap();
+    drop(nodes.remove(serving));
+    until("the loss is seen", || !get(&http, "/api/v1/pipeline", "x").contains("\"pipeline_complete\":true"));
+    complete(&http);
+    assert_eq!(generate(&http), answer);
+}

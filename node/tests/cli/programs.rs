@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{program, run, text};
+use super::{Folder, program, run, text};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -136,6 +136,57 @@ fn a_command_reaches_a_node_over_every_transport() {
             (&"error".into(), &"unavailable".into())
         );
     }
+}
+
+/// Strangers as processes: without the secret, with another one, over both transports.
+#[test]
+fn a_closed_cluster_answers_who_knows_its_secret() {
+    let folder = Folder::new("membership");
+    let file = |name: &str, secret: &str| {
+        let path = folder.0.join(name);
+        std::fs::write(&path, secret).unwrap();
+        path.display().to_string()
+    };
+    let right = "the right secret, which is long enough";
+    let (ours, other) = (file("ours", right), file("other", "another secret, which is long enough"));
+    for transport in ["tcp", "quic"] {
+        let server = server(transport, &["--cluster-secret-file", &ours]);
+        let node = format!("127.0.0.1:{}", server.port);
+        let call = |more: &[&str], variable: &str| {
+            let begun = Instant::now();
+            let mut command = program("shardctl");
+            command.args(["call", &node, "GET_METRICS", "--transport", transport]).args(more);
+            if !variable.is_empty() {
+                command.env("LLAMA_CLUSTER_SECRET", variable);
+            }
+            let output = command.output().unwrap();
+            assert!(begun.elapsed() < SOON);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(!said.contains("long enough"), "{said}");
+            said
+        };
+        let answered = "this is the bootstrap";
+        assert!(call(&["--cluster-secret-file", &ours], "").contains(answered));
+        assert!(call(&[], right).contains(answered));
+        assert!(call(&["--cluster-secret-file", &ours], "the file comes first").contains(answered));
+        let wrong = call(&["--cluster-secret-file", &other], "");
+        assert!(wrong.contains("membership failed") && wrong.contains("another cluster secret"), "{wrong}");
+        let stranger = call(&[], "");
+        assert!(stranger.contains("--cluster-secret-file") && !stranger.contains(answered), "{stranger}");
+    }
+    let short = file("short", "too short");
+    let empty = run("server", &["--port", "0", "--diagnostics-port", "0", "--cluster-secret-file", &short]);
+    let said = text(&empty.stderr);
+    assert_eq!(empty.status.code(), Some(1), "{said}");
+    assert!(said.contains(&short) && said.contains("9 bytes") && said.contains("openssl rand"), "{said}");
+
+    // Open: said once, loudly.
+    let mut open = program("server");
+    let open = open.args(["--listen-addr", "127.0.0.1", "--port", "0", "--diagnostics-port", "0"]);
+    let open = open.arg("--until-stdin-closes").stdin(Stdio::null()).output().unwrap();
+    let said = text(&open.stderr);
+    assert_eq!(said.matches("open cluster: whoever reaches these ports can join").count(), 1, "{said}");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use clap::Arg;
 use shard_node::cli::commands;
-use shard_wire::contract::{Program, SETTINGS, Setting};
+use shard_node::config::args::SECRET_VARIABLE;
+use shard_wire::contract::{CLUSTER_SECRET, Program, SETTINGS, Setting};
 
 fn of(program: Program) -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().filter(move |setting| setting.programs.contains(&program))
@@ -22,10 +23,11 @@ fn every_flag_is_in_the_table_and_every_entry_is_a_flag() {
     assert_eq!(commands().len(), Program::ALL.len());
     for (program, command) in commands() {
         let name = program.name();
-        let table: BTreeSet<&str> = of(program).map(|setting| setting.flag).collect();
+        let with_flag = || of(program).filter(|setting| !setting.flag.is_empty());
+        let table: BTreeSet<&str> = with_flag().map(|setting| setting.flag).collect();
         let given: BTreeSet<&str> = flags(&command).filter_map(Arg::get_long).collect();
         assert_eq!(given, table, "{name}");
-        for setting in of(program) {
+        for setting in with_flag() {
             let arg = flags(&command).find(|arg| arg.get_long() == Some(setting.flag)).unwrap();
             let env = arg.get_env().and_then(|env| env.to_str());
             assert_eq!(env, Some(setting.env), "{name} --{}", setting.flag);
@@ -53,19 +55,19 @@ fn table() -> String {
     for setting in SETTINGS {
         let (_, command) =
             commands.iter().find(|(program, _)| setting.programs.contains(program)).expect("somebody has it");
-        let arg = flags(command).find(|arg| arg.get_long() == Some(setting.flag)).unwrap();
-        let help = arg.get_help().unwrap().to_string().replace('|', "\\|");
+        let (flag, help) = if setting.flag.is_empty() {
+            assert_eq!(setting.env, CLUSTER_SECRET.env, "every other setting has a flag");
+            ("none".to_owned(), SECRET_VARIABLE.to_owned())
+        } else {
+            let arg = flags(command).find(|arg| arg.get_long() == Some(setting.flag)).unwrap();
+            (format!("`--{}`", setting.flag), arg.get_help().unwrap().to_string().replace('|', "\\|"))
+        };
         let default = match setting.default {
             "" => String::new(),
             default => format!("`{default}`"),
         };
         let programs: Vec<String> = setting.programs.iter().map(|p| format!("`{}`", p.name())).collect();
-        rows += &format!(
-            "| `--{}` | `{}` | {default} | {} | {help} |\n",
-            setting.flag,
-            setting.env,
-            programs.join(" ")
-        );
+        rows += &format!("| {flag} | `{}` | {default} | {} | {help} |\n", setting.env, programs.join(" "));
     }
     rows
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 use shard_node::config::Transport;
-use shard_node::net::{self, DhtMode, Inbound, NetConfig, Network};
+use shard_node::net::{self, DhtMode, Inbound, NetConfig, Network, Secrets};
 use tokio::sync::mpsc;
 
 /// The cluster of all tests.
@@ -18,6 +18,13 @@ pub const CLUSTER: &str = "test-cluster";
 /// Waits, but not for ever.
 pub async fn deadline<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), work).await.expect("nothing happened within 20 s")
+}
+
+/// What the members of a closed cluster know; the current secret first.
+pub fn secrets(names: &[&str]) -> Option<Secrets> {
+    let lines: Vec<String> =
+        names.iter().map(|name| format!("{name}: a secret of these tests, long enough")).collect();
+    Some(Secrets::parse(lines.join("\n").as_bytes(), "a test").unwrap())
 }
 
 /// Reads an address.
@@ -51,6 +58,11 @@ impl Peer {
             deadline(network.listen(multiaddr("/ip4/127.0.0.1/udp/0/quic-v1"))).await.unwrap();
         }
         Self { network, keypair, requests: Some(requests) }
+    }
+
+    /// A member of the cluster with these secrets.
+    pub async fn member(dht: DhtMode, transport: Transport, names: &[&str]) -> Self {
+        Self::with(dht, transport, |config| config.secrets = secrets(names)).await
     }
 
     pub async fn addresses(&self) -> Vec<Multiaddr> {

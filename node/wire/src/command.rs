@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::announce::ReplicaState;
+use crate::json::brief;
 use crate::message::{Request, RequestError};
 use crate::session::{Finish, Sampling};
 
@@ -75,7 +76,7 @@ pub struct LoadedShard {
     /// `ready`, or what the node still does.
     pub state: ReplicaState,
     /// Of its download, 0 to 100.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::json::finite")]
     pub percent: f32,
 }
 
@@ -183,7 +184,7 @@ impl Request {
 
     fn params<T: DeserializeOwned>(&self, command: &'static str) -> Result<T, RequestError> {
         T::deserialize(&self.params)
-            .map_err(|error| RequestError::BadParams { command, reason: error.to_string() })
+            .map_err(|error| RequestError::BadParams { command, reason: brief(&error) })
     }
 
     /// `null` or no `params` at all are the defaults.

@@ -12,6 +12,8 @@ pub enum Program {
     WebServer,
     /// `shardctl up`.
     Up,
+    /// `shardctl fetch`.
+    Fetch,
     /// `shardctl generate`.
     Generate,
     /// `shardctl status`.
@@ -22,11 +24,12 @@ pub enum Program {
 
 impl Program {
     /// All of them, in the order of README's table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Server,
         Self::ShardListener,
         Self::WebServer,
         Self::Up,
+        Self::Fetch,
         Self::Generate,
         Self::Status,
         Self::Call,
@@ -39,6 +42,7 @@ impl Program {
             Self::ShardListener => "shard_listener",
             Self::WebServer => "web_server",
             Self::Up => "up",
+            Self::Fetch => "fetch",
             Self::Generate => "generate",
             Self::Status => "status",
             Self::Call => "call",
@@ -49,7 +53,7 @@ impl Program {
 /// One setting: a flag, its variable, its default and the programs that have it.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// The flag, without `--`.
+    /// The flag, without `--`; empty for what would be seen in the list of processes.
     pub flag: &'static str,
     /// The variable that stands in for the flag.
     pub env: &'static str,
@@ -66,7 +70,12 @@ pub const DIAGNOSTICS_PORT: u16 = 51821;
 /// Where a gateway answers HTTP.
 pub const HTTP_PORT: u16 = 8080;
 
-use Program::{Call, Generate, Server, ShardListener, Status, Up, WebServer};
+/// Variables without a flag: everybody on a machine sees a program's arguments. The token for a model at a URL.
+pub const MODEL_TOKEN: &str = "LLAMA_MODEL_TOKEN";
+/// The token for `hf:`.
+pub const HF_TOKEN: &str = "LLAMA_HF_TOKEN";
+
+use Program::{Call, Fetch, Generate, Server, ShardListener, Status, Up, WebServer};
 
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident = $flag:literal, $env:literal, $default:literal, [$($program:ident),*];)*) => {
@@ -82,6 +91,10 @@ settings! {
     BOOTSTRAP = "bootstrap", "LLAMA_BOOTSTRAP", "/ip4/127.0.0.1/tcp/51820", [ShardListener, WebServer, Call];
     /// The cluster's name: part of every key in the DHT.
     CLUSTER = "cluster", "LLAMA_CLUSTER", "llama-cluster", [Server, ShardListener, WebServer, Call];
+    /// What the members of the cluster know.
+    CLUSTER_SECRET_FILE = "cluster-secret-file", "LLAMA_CLUSTER_SECRET_FILE", "", [Server, ShardListener, WebServer, Call];
+    /// The same, without a file.
+    CLUSTER_SECRET = "", "LLAMA_CLUSTER_SECRET", "", [Server, ShardListener, WebServer, Call];
     /// Which transports to listen on and dial.
     TRANSPORT = "transport", "LLAMA_TRANSPORT", "dual", [Server, ShardListener, WebServer, Up, Call];
     /// The interface to listen on.
@@ -114,6 +127,34 @@ settings! {
     MODEL_NAME = "model-name", "LLAMA_MODEL_NAME", "", [ShardListener];
     /// Where the shard files and the manifest lie.
     SHARDS_DIR = "shards-dir", "LLAMA_SHARDS_DIR", "models_cache/shards", [ShardListener];
+    /// The folder of an origin.
+    SERVER_SHARDS_DIR = "shards-dir", "LLAMA_SHARDS_DIR", "", [Server];
+    /// Where `fetch` puts the model and its shards.
+    OUT = "out", "LLAMA_SHARDS_DIR", "models_cache/shards", [Fetch];
+    /// The model that a bootstrap is the origin of.
+    MODEL_SOURCE = "model-source", "LLAMA_MODEL_SOURCE", "", [Server];
+    /// How many shards an origin cuts it into.
+    ORIGIN_SHARDS = "shards", "LLAMA_SHARDS", "", [Server];
+    /// How many shards to cut a fetched model into.
+    FETCH_SHARDS = "shards", "LLAMA_SHARDS", "", [Fetch];
+    /// Which layers the shards begin with.
+    LAYERS = "layers", "LLAMA_LAYERS", "", [Server, Fetch];
+    /// What the model must hash to.
+    SHA256 = "sha256", "LLAMA_MODEL_SHA256", "", [Server, Fetch];
+    /// What opens the source.
+    TOKEN_FILE = "token-file", "LLAMA_MODEL_TOKEN_FILE", "", [Server, Fetch];
+    /// Whom to trust beside the public authorities.
+    CA_FILE = "ca-file", "LLAMA_MODEL_CA_FILE", "", [Server, Fetch];
+    /// Where `hf:` is.
+    HF_ENDPOINT = "hf-endpoint", "LLAMA_HF_ENDPOINT", "https://huggingface.co", [Server, Fetch];
+    /// Replace the shards of another model.
+    FORCE = "force", "LLAMA_FORCE", "", [Fetch];
+    /// Which further files of the plan to fetch and give.
+    REPLICATE = "replicate", "LLAMA_REPLICATE", "own", [ShardListener];
+    /// Bytes that all files in the folder may have.
+    STORAGE_LIMIT = "storage-limit", "LLAMA_STORAGE_LIMIT", "", [ShardListener];
+    /// Bytes per second of pieces to peers.
+    UPLOAD_LIMIT = "upload-limit", "LLAMA_UPLOAD_LIMIT", "", [Server, ShardListener];
     /// Seconds between announcements.
     REFRESH_INTERVAL = "refresh-interval", "LLAMA_REFRESH_INTERVAL", "300", [ShardListener];
     /// Threads of the engine.
@@ -165,7 +206,7 @@ settings! {
     /// Which of the gateway's models.
     MODEL_ID = "model", "LLAMA_MODEL_NAME", "", [Generate];
     /// Form of what is printed.
-    OUTPUT = "output", "LLAMA_OUTPUT", "text", [Up, Generate, Status, Call];
+    OUTPUT = "output", "LLAMA_OUTPUT", "text", [Up, Fetch, Generate, Status, Call];
     /// Keep on printing.
     WATCH = "watch", "LLAMA_WATCH", "", [Status];
     /// Seconds to wait for an answer.

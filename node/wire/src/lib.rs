@@ -4,6 +4,7 @@ pub mod announce;
 pub mod command;
 pub mod contract;
 pub mod frame;
+mod json;
 pub mod keys;
 pub mod layers;
 pub mod manifest;

@@ -14,6 +14,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::brief;
 use crate::layers::{LayerRange, LayersError, ranges};
 
 /// The format that this is.
@@ -105,7 +106,7 @@ pub enum ManifestError {
         bytes: usize,
     },
     /// Not JSON of this shape.
-    #[error("the manifest cannot be read: {0}")]
+    #[error("the manifest cannot be read: {}", brief(.0))]
     Json(#[source] serde_json::Error),
     /// Another version.
     #[error("the manifest has version {found}: only {VERSION} is supported")]

@@ -13,6 +13,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 pub use crate::command::Command;
+use crate::json::brief;
 
 /// Bytes of a request at most: a prompt fits, a tensor does not.
 pub const MAX_REQUEST_BYTES: usize = 1024 * 1024;
@@ -75,7 +76,7 @@ impl Request {
         if bytes.len() > MAX_REQUEST_BYTES {
             return Err(RequestError::TooLarge);
         }
-        serde_json::from_slice(bytes).map_err(|error| RequestError::BadJson(error.to_string()))
+        serde_json::from_slice(bytes).map_err(|error| RequestError::BadJson(brief(&error)))
     }
 }
 

@@ -47,6 +47,7 @@ pub struct PipelineStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     /// 0 to 100.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub percent: f32,
     /// Bytes on the origin's disk.
     pub bytes: u64,
@@ -58,6 +59,7 @@ pub struct Probe {
     /// It came back, and so did the last one through every other replica.
     pub ok: bool,
     /// From OPEN to the token.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub latency_ms: f32,
     /// Seconds since the Unix epoch; 0 when there was none.
     pub at: u64,
@@ -123,6 +125,7 @@ pub struct ReplicaStatus {
     /// Sessions that hold a slot there, of this gateway's.
     pub active_requests: u32,
     /// Last round trip.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub latency_ms: f32,
 }
 
@@ -130,6 +133,7 @@ pub struct ReplicaStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Download {
     /// 0 to 100.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub percent: f32,
     /// Bytes a second.
     pub bytes_per_s: u64,

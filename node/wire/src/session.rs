@@ -7,22 +7,29 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct Sampling {
     /// 0 is greedy.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub temperature: f32,
     /// Keep the k likeliest; 0 keeps all.
     pub top_k: u32,
     /// Keep the likeliest whose probabilities add up to p; 1 keeps all.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub top_p: f32,
     /// Drop those below this share of the likeliest one's probability; 0 drops none.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub min_p: f32,
     /// Divide (multiply where negative) the logits of tokens seen; 1 changes nothing.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub repetition_penalty: f32,
     /// Subtract from the logits of tokens seen.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub presence_penalty: f32,
     /// Subtract, times how often a token was seen.
+    #[serde(deserialize_with = "crate::json::finite")]
     pub frequency_penalty: f32,
     /// The random draw at a position is a function of this and the position.
     pub seed: u64,
     /// Added to the logits of these ids.
+    #[serde(deserialize_with = "crate::json::finite_by_id")]
     pub logit_bias: Vec<(u32, f32)>,
     /// How many alternatives to report with each token; `None` reports no probabilities.
     pub logprobs: Option<u8>,
@@ -134,10 +141,14 @@ pub struct Sampled {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish: Option<Finish>,
     /// Natural logarithm of the token's probability, where asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::json::finite_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub logprob: Option<f32>,
     /// The likeliest tokens with theirs, where asked for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "crate::json::finite_by_id", skip_serializing_if = "Vec::is_empty")]
     pub top: Vec<(u32, f32)>,
 }
 

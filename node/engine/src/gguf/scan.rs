@@ -1,4 +1,4 @@
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::Range;
 
 use super::{Field, GgufError, MAX_ENTRIES, MAX_HEADER, ValueType};
@@ -168,13 +168,12 @@ impl<R: Read> Scan<R> {
     fn take(&mut self, bytes: u64, what: Field<'_>) -> Result<Range<usize>, GgufError> {
         self.require(bytes, what)?;
         let start = self.bytes.len();
-        // No more than MAX_HEADER, so it fits a usize.
-        self.bytes.resize(start + bytes as usize, 0);
-        self.input.read_exact(&mut self.bytes[start..]).map_err(|source| GgufError::Read {
-            what: what.to_string(),
-            at: start as u64,
-            source,
-        })?;
+        let failed = |source| GgufError::Read { what: what.to_string(), at: start as u64, source };
+        // Memory grows with the bytes that are there: of a peer's file we know the size only by what it says.
+        let read = self.input.by_ref().take(bytes).read_to_end(&mut self.bytes).map_err(failed)?;
+        if (read as u64) < bytes {
+            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        }
         Ok(start..self.bytes.len())
     }
 }

@@ -32,7 +32,8 @@ use self::ring::Ring;
 use super::engine::count;
 use super::model::{Measured, ModelArgs};
 use super::say;
-use crate::cli::up::children::{Fleet, Stop};
+use crate::cli::up::children::Fleet;
+use crate::cli::up::group::Stop;
 use crate::cli::up::home::Home;
 use crate::cli::up::ports::Ports;
 use crate::cli::up::progress;
@@ -173,7 +174,7 @@ async fn serve(
     for shard in 0..shards {
         fleet.start_shard(u32::try_from(shard)?)?;
     }
-    let mut ring = Ring::join(ports.port, args.transport)?;
+    let mut ring = Ring::join(ports.port, args.transport, fleet.secret())?;
     say(&format!("{shards} shards: waiting for the pipeline"));
     fleet.during(ring.complete()).await?;
     let single = fleet.during(measure::single(&ring.client, args, model.vocabulary)).await?;

@@ -104,29 +104,70 @@ impl ModelArgs {
         Ok(Measured { bytes, name: config.name, vocabulary: config.vocab_size, path })
     }
 
-    /// Makes the model, unless one of this shape is there.
     fn random(&self) -> Result<PathBuf, ModelError> {
         let name = format!("random-{}-{}.gguf", word(&self.shape), word(&self.quant));
-        let path = self.cache.join(&name);
-        let config = self.shape.config();
-        if read(&path).is_ok_and(|found| found == config) {
-            return Ok(path);
-        }
-        let failed = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| ModelError::Cache { action, path, source }
-        };
-        fs::create_dir_all(&self.cache).map_err(failed("create", &self.cache))?;
-        say(&format!("making {}: random weights, kept for the next time", path.display()));
-        let part = self.cache.join(format!("{name}.{}.part", process::id()));
-        let written = write(&part, &config, self.quant.mix());
-        if written.is_err() {
-            let _ = fs::remove_file(&part);
-        }
-        written?;
-        fs::rename(&part, &path).map_err(failed("rename", &part))?;
-        Ok(path)
+        make(&self.cache, &name, &self.shape.config(), self.quant.mix())
     }
+}
+
+/// A model of random weights of about `bytes` bytes in `cache`, with layers for up to 16 shards.
+pub(super) fn sized(cache: &Path, bytes: u64) -> Result<Measured, ModelError> {
+    let config = of_size(bytes);
+    let path = make(cache, &format!("random-{bytes}-bytes.gguf"), &config, Mix::Uniform(GgmlType::Q8_0))?;
+    let unusable = |error: io::Error| ModelError::Unusable { path: path.clone(), reason: error.to_string() };
+    let bytes = fs::metadata(&path).map_err(unusable)?.len();
+    Ok(Measured { bytes, name: config.name, vocabulary: config.vocab_size, path })
+}
+
+/// The smallest that [`sized`] makes.
+pub(super) const MIN_SIZE: u64 = 10_000_000;
+
+/// Narrow layers, so that nearly all bytes are in the inner width, which fits any size.
+fn of_size(bytes: u64) -> ModelConfig {
+    const LAYERS: u32 = 16;
+    const WIDTH: u32 = 256;
+    const VOCABULARY: u32 = 2048;
+    /// Rows are whole superblocks of every type.
+    const STEP: u64 = 256;
+    let q8 = |weights: u64| weights * 34 / 32;
+    let (layers, width) = (u64::from(LAYERS), u64::from(WIDTH));
+    let fixed = q8(2 * u64::from(VOCABULARY) * width + layers * 4 * width * width);
+    let step = q8(layers * 3 * width * STEP);
+    let steps = (bytes.saturating_sub(fixed) + step / 2) / step;
+    let tiny = random::tiny_llama_1b();
+    ModelConfig {
+        name: format!("random, {:.1} MB", bytes as f64 / 1e6),
+        block_count: LAYERS,
+        embedding_length: WIDTH,
+        feed_forward_length: u32::try_from(steps.max(1) * STEP).unwrap_or(u32::MAX - u32::MAX % 256),
+        head_count: 4,
+        head_count_kv: 4,
+        vocab_size: VOCABULARY,
+        layers: 0..LAYERS,
+        ..tiny
+    }
+}
+
+/// Makes a model, unless it is there.
+fn make(cache: &Path, name: &str, config: &ModelConfig, mix: Mix) -> Result<PathBuf, ModelError> {
+    let path = cache.join(name);
+    if read(&path).is_ok_and(|found| found == *config) {
+        return Ok(path);
+    }
+    let failed = |action, path: &Path| {
+        let path = path.to_owned();
+        move |source| ModelError::Cache { action, path, source }
+    };
+    fs::create_dir_all(cache).map_err(failed("create", cache))?;
+    say(&format!("making {}: random weights, kept for the next time", path.display()));
+    let part = cache.join(format!("{name}.{}.part", process::id()));
+    let written = write(&part, config, mix);
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written?;
+    fs::rename(&part, &path).map_err(failed("rename", &part))?;
+    Ok(path)
 }
 
 fn read(path: &Path) -> Result<ModelConfig, String> {
@@ -169,5 +210,21 @@ impl Quant {
             Self::Bf16 => GgmlType::Bf16,
             Self::F32 => GgmlType::F32,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_of_a_size_is_about_that_size_and_is_a_model() {
+        let cache = tempfile::tempdir().unwrap();
+        for bytes in [MIN_SIZE, 32_000_000] {
+            let model = sized(cache.path(), bytes).unwrap();
+            let off = model.bytes.abs_diff(bytes);
+            assert!(off < 2_000_000, "{bytes}: {}", model.bytes);
+            assert!(read(&model.path).is_ok());
+        }
     }
 }

@@ -13,7 +13,11 @@ const MAX_EVENT: usize = 1 << 20;
 impl Gateway {
     /// The gateway on this machine.
     pub(crate) fn local(port: u16) -> Self {
-        let host = "127.0.0.1".to_owned();
+        Self::at("127.0.0.1".to_owned(), port)
+    }
+
+    /// One of which host and port are known.
+    pub(crate) fn at(host: String, port: u16) -> Self {
         Self { authority: format!("{host}:{port}"), host, port, authorization: None }
     }
 

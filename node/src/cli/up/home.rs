@@ -2,28 +2,31 @@
 //!
 //! ```text
 //!  STATE/lock                   held while shards are made
+//!  STATE/cluster-secret         what the fleet's members know, mode 0600: kept, so that tools can be told once
 //!  STATE/MODEL-HASH-N/          manifest.json, tokenizer.gguf, shard-0.gguf …: kept
 //!  STATE/run-PID/               links named as the programs, one log each: removed when the run ends well,
 //!                               else by the next one
 //! ```
 
 use std::env;
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::symlink;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::run_folder::RunFolder;
 use crate::cli::split::with_progress;
+use crate::net::hex;
+use crate::net::secret::MIN_SECRET_BYTES;
 use crate::store::split::{Shards, SplitError, SplitRequest, split};
 
 /// Beside the repository's README.
 const MODELS: &str = "models_cache";
 const DEFAULT_MODEL: &str = "tiny-tales-f16.gguf";
-const PROGRAMS: [&str; 3] = ["server", "shard_listener", "web_server"];
 
 /// Why a fleet has no place or no model.
 #[derive(Debug, Error)]
@@ -68,10 +71,11 @@ pub(in crate::cli) struct Home {
     pub(in crate::cli) state: PathBuf,
     /// The model's shards.
     pub(in crate::cli) shards: PathBuf,
+    /// The file with the cluster secret.
+    pub(in crate::cli) secret: PathBuf,
     /// Links and logs of this run.
     pub(in crate::cli) run: PathBuf,
-    /// Locked as long as this run lives.
-    _alive: File,
+    folder: RunFolder,
 }
 
 impl Home {
@@ -95,27 +99,18 @@ impl Home {
         let lock_path = state.join("lock");
         let lock = File::create(&lock_path).map_err(failed("create", &lock_path))?;
         lock.lock().map_err(failed("lock", &lock_path))?;
-        sweep(&state);
         make_shards(&model, cut, &shards)?;
+        let secret = state.join("cluster-secret");
+        make_secret(&secret).map_err(failed("write", &secret))?;
 
-        let run = state.join(format!("run-{}", process::id()));
-        make(&run)?;
-        let alive_path = run.join("alive");
-        let alive = File::create(&alive_path).map_err(failed("create", &alive_path))?;
-        alive.lock().map_err(failed("lock", &alive_path))?;
+        let folder = RunFolder::make(&state)?;
         drop(lock);
-        let executable = env::current_exe().map_err(failed("find the executable for", &run))?;
-        for program in PROGRAMS {
-            let link = run.join(program);
-            symlink(&executable, &link).map_err(failed("link", &link))?;
-        }
-        Ok(Self { state, shards, run, _alive: alive })
+        Ok(Self { state, shards, secret, run: folder.path.clone(), folder })
     }
 
     /// Removes what only this run needed.
     pub(in crate::cli) fn forget(self) {
-        // Left behind, the next run removes it.
-        let _ = fs::remove_dir_all(&self.run);
+        self.folder.forget();
     }
 }
 
@@ -126,17 +121,19 @@ fn make_shards(model: &Path, cut: &Shards, out: &Path) -> Result<(), HomeError> 
     done.map(drop).map_err(|source| HomeError::Split { model: model.to_owned(), source: Box::new(source) })
 }
 
-/// Removes the folders of runs that have ended.
-fn sweep(state: &Path) {
-    let Ok(entries) = fs::read_dir(state) else { return };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let of_a_run = entry.file_name().to_string_lossy().starts_with("run-");
-        let ended = || File::open(path.join("alive")).is_ok_and(|alive| alive.try_lock().is_ok());
-        if of_a_run && ended() {
-            let _ = fs::remove_dir_all(&path);
-        }
+/// Makes a cluster secret where there is none. The state folder is locked, so nobody else does.
+fn make_secret(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
     }
+    let mut secret = [0; MIN_SECRET_BYTES];
+    getrandom::fill(&mut secret).map_err(io::Error::other)?;
+    // Renamed when it is whole: half a secret would be kept for ever.
+    let beside = path.with_extension(process::id().to_string());
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(format!("{}\n", hex::encode(&secret)).as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
 }
 
 /// Tells models of one name apart, and cuts of one model.
@@ -168,11 +165,11 @@ fn models_folder() -> Option<PathBuf> {
     folders.map(|folder| folder.join(MODELS)).find(|models| models.join(DEFAULT_MODEL).is_file())
 }
 
-fn make(folder: &Path) -> Result<(), HomeError> {
+pub(super) fn make(folder: &Path) -> Result<(), HomeError> {
     fs::create_dir_all(folder).map_err(failed("create", folder))
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
     let path = path.to_owned();
     move |source| HomeError::State { action, path, source }
 }

@@ -12,17 +12,21 @@
 //! error.
 
 pub(super) mod children;
+pub(super) mod group;
 pub(super) mod home;
 pub(super) mod ports;
 pub(super) mod progress;
+pub(super) mod run_folder;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::thread::available_parallelism;
 
 use serde_json::json;
 use tokio::time::Instant;
 
-use self::children::{Fleet, Stop};
+use self::children::Fleet;
+use self::group::Stop;
 use self::home::Home;
 use self::ports::Ports;
 use super::answer::{self, Question};
@@ -87,7 +91,7 @@ async fn serve(
     let url = format!("http://127.0.0.1:{}", ports.http);
     let Some(question) = question else {
         match args.output {
-            Output::Text => say(&welcome(&url, ports)),
+            Output::Text => say(&welcome(&url, ports, fleet.secret())),
             Output::Json => writeln!(io::stdout(), "{}", json!({ "url": url, "pipeline": pipeline }))?,
         }
         return fleet.during(std::future::pending()).await;
@@ -109,7 +113,7 @@ fn say(line: &str) {
     tell(&format!("{line}\n"));
 }
 
-fn welcome(url: &str, ports: &Ports) -> String {
+fn welcome(url: &str, ports: &Ports, secret: &Path) -> String {
     format!(
         "\
 OpenAI API   {url}/v1
@@ -118,7 +122,11 @@ bootstrap    127.0.0.1:{} (diagnostics http://127.0.0.1:{}/status)
 
 try  shardctl generate --url {url} --prompt 'Once upon a time'
      shardctl status --url {url}
+     shardctl call --cluster-secret-file {} --bootstrap 127.0.0.1:{} PEER_ID GET_METRICS
 Ctrl-C stops everything.",
-        ports.port, ports.diagnostics
+        ports.port,
+        ports.diagnostics,
+        secret.display(),
+        ports.port
     )
 }

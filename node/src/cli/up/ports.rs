@@ -48,6 +48,14 @@ impl Ports {
     }
 }
 
+/// Ports that are free on 127.0.0.1 and differ.
+pub(in crate::cli) fn free<const N: usize>() -> Result<[u16; N], PortError> {
+    let held: Vec<Held> = (0..N).map(|_| Held::take(0, "", "")).collect::<Result<_, _>>()?;
+    let mut ports = [0; N];
+    ports.iter_mut().zip(held).for_each(|(port, held)| *port = held.port);
+    Ok(ports)
+}
+
 /// A port that is ours for the moment, TCP and UDP.
 struct Held {
     port: u16,
@@ -90,6 +98,14 @@ mod tests {
         assert!(
             ports.http != ports.port && ports.port != ports.diagnostics && ports.http != ports.diagnostics
         );
+    }
+
+    #[test]
+    fn any_number_of_free_ports_differ() {
+        let mut ports = free::<8>().unwrap().to_vec();
+        ports.sort_unstable();
+        ports.dedup();
+        assert!(ports.len() == 8 && ports[0] != 0, "{ports:?}");
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(super) async fn until_complete(gateway: &Gateway, began: Instant) -> Result<
 }
 
 /// The first answer of a program that is starting.
-async fn started<T: serde::de::DeserializeOwned>(
+pub(in crate::cli) async fn started<T: serde::de::DeserializeOwned>(
     program: &'static str,
     at: &Gateway,
     path: &str,

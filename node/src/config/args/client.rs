@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 use shard_wire::contract as c;
 
-use super::DialArgs;
+use super::{DialArgs, SecretArgs};
 use crate::config::values::{cluster, duration, temperature};
 use crate::config::{Output, Transport};
 
@@ -96,6 +96,7 @@ Examples:
   shardctl call 192.0.2.11:40123 INFERENCE '{\"prompt\": \"Once upon a time\", \"max_tokens\": 16}'
 
 A node is a multiaddr, HOST:PORT, or a peer id, which is looked up through --bootstrap.
+A cluster with a secret answers only who gives it, with --cluster-secret-file.
 It exits 0 when the node's status is ok, 1 when it is error.")]
 pub struct CallArgs {
     /// The node: a multiaddr, HOST:PORT or a peer id
@@ -113,6 +114,9 @@ pub struct CallArgs {
     /// Name of the cluster
     #[arg(long = c::CLUSTER.flag, env = c::CLUSTER.env, default_value = c::CLUSTER.default, value_name = "NAME", value_parser = cluster)]
     pub cluster: String,
+    /// What its members know.
+    #[command(flatten)]
+    pub secret: SecretArgs,
     /// What to dial; dual is QUIC first, then TCP
     #[arg(long = c::TRANSPORT.flag, env = c::TRANSPORT.env, default_value = c::TRANSPORT.default)]
     pub transport: Transport,

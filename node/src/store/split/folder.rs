@@ -11,7 +11,8 @@ use shard_engine::layout::FileKind;
 use shard_wire::manifest::{self, Manifest};
 
 use super::copy::{Partial, TEMPORARY};
-use super::{Job, SplitError, Step, file_name, in_parallel};
+use super::cut::{file_name, in_parallel};
+use super::{Job, SplitError, Step};
 use crate::store::hash;
 
 /// A folder that no other split writes to.
@@ -64,13 +65,13 @@ impl Folder {
         let (manifest, mut foreign) = match read_manifest(&path)? {
             None => (None, None),
             Some(Err(error)) => (None, Some((path, format!("is there and is none of ours ({error})")))),
-            Some(Ok(manifest)) if manifest.model_sha256 == job.model_sha256 => (Some(manifest), None),
+            Some(Ok(manifest)) if manifest.model_sha256 == job.cut.model_sha256() => (Some(manifest), None),
             Some(Ok(manifest)) => {
                 let why = format!("lists the shards of another model (SHA-256 {})", manifest.model_sha256);
                 (Some(manifest), Some((path, why)))
             }
         };
-        for layout in &job.layout.files {
+        for layout in job.cut.files() {
             let name = file_name(&layout.kind);
             let path = self.file(&name);
             let is_listed = manifest.as_ref().is_some_and(|manifest| manifest.file(&name).is_some());
@@ -79,7 +80,7 @@ impl Folder {
             }
             // Left by a split that was stopped while it published, or fetched from peers: ours if it says so.
             let is_ours = Gguf::open(&path).is_ok_and(|gguf| match layout.kind {
-                FileKind::Shard { .. } => model_of(&gguf) == Some(job.model_sha256),
+                FileKind::Shard { .. } => model_of(&gguf) == Some(job.cut.model_sha256()),
                 FileKind::Tokenizer => gguf.file_bytes == layout.file_bytes && gguf.tensors.is_empty(),
             });
             if !is_ours {
@@ -126,32 +127,29 @@ impl Folder {
 
 impl Old {
     /// The manifest that is there, if it is what this split would write and all its files are whole.
-    pub(super) fn reusable(
-        &self,
-        starts: &[u32],
-        job: &Job<'_>,
-        folder: &Folder,
-    ) -> Result<Option<Manifest>, SplitError> {
+    pub(super) fn reusable(&self, job: &Job<'_>, folder: &Folder) -> Result<Option<Manifest>, SplitError> {
         let Some(manifest) = &self.manifest else { return Ok(None) };
-        let fits = manifest.model_sha256 == job.model_sha256 && manifest.layer_starts == starts;
+        let cut = job.cut;
+        let fits = manifest.model_sha256 == cut.model_sha256() && manifest.layer_starts == cut.starts();
         if !fits || self.foreign.is_some() {
             return Ok(None);
         }
-        for (file, layout) in manifest.files.iter().zip(&job.layout.files) {
+        for (i, (file, layout)) in manifest.files.iter().zip(cut.files()).enumerate() {
             // Another version of this program may have laid it out otherwise.
-            let header = hash::sha256(&job.header(layout)?);
+            let header = hash::sha256(&cut.header(i)?);
             let piece = file.pieces.first().map(|piece| &piece.sha256);
             let on_disk = std::fs::metadata(folder.file(&file.name)).map(|about| about.len());
             if piece != Some(&header) || file.size != layout.file_bytes || on_disk.ok() != Some(file.size) {
                 return Ok(None);
             }
         }
-        let whole = in_parallel(&manifest.files, |file| {
+        let whole = in_parallel(manifest.files.len(), |i| {
+            let file = &manifest.files[i];
             let path = folder.file(&file.name);
             let failed = |source| SplitError::Read { path: path.clone(), source };
             let mut hasher = Sha256::new();
             let input = File::open(&path).map_err(failed)?;
-            hash::update(&mut hasher, input, |n| (job.progress)(Step::Verify, n, job.bytes()))
+            hash::update(&mut hasher, input, |n| (job.progress)(Step::Verify, n, cut.bytes()))
                 .map_err(failed)?;
             Ok(hash::finish(hasher) == file.sha256)
         })?;

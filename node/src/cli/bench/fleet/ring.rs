@@ -1,6 +1,7 @@
 //! This process as a gateway: it finds the shards in the DHT and talks to them, and to nobody else.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::time::Duration;
 
 use shard_wire::contract as c;
@@ -11,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::cli::Failure;
 use crate::clock::now_ms;
-use crate::config::{Bootstrap, NetConfig, Transport};
+use crate::config::{Bootstrap, NetConfig, SecretSource, Transport};
 use crate::front::Front;
 use crate::joiner::{Joiner, JoinerConfig};
 use crate::net::{DhtMode, Network};
@@ -46,11 +47,12 @@ pub(super) struct Ring {
 
 impl Ring {
     /// Joins through the bootstrap on this machine.
-    pub(super) fn join(bootstrap: u16, transport: Transport) -> Result<Self, Failure> {
+    pub(super) fn join(bootstrap: u16, transport: Transport, secret: &Path) -> Result<Self, Failure> {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let bootstrap: Bootstrap = format!("{loopback}:{bootstrap}").parse()?;
         let config = NetConfig {
             cluster: c::CLUSTER.default.to_owned(),
+            secret: Some(SecretSource::File(secret.to_owned())),
             transport,
             listen: loopback,
             port: 0,
@@ -68,6 +70,8 @@ impl Ring {
             incarnation: now_ms(),
             entries: start::entries(&config),
             shards: None,
+            member: None,
+            files: None,
             refresh_interval: ttl / 3,
         };
         let joiner = Joiner::spawn(network.clone(), joining, |_| {});

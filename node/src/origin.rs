@@ -1,0 +1,371 @@
+//! The origin: a bootstrap that has the whole model, and gives nodes their shards of it.
+//!
+//! ```text
+//!  1. obtain    store::source: a file here, or fetched; what has arrived is kept over restarts
+//!  2. hash      store::view: the manifest, and a view of the model for every file of it
+//!  3. offer     torrent::serve::Shelf: manifest and views, for /torrent/1.0
+//!  or           after a pause, again: sooner where the error passes, seldom where somebody has to act
+//! ```
+//! The program is up meanwhile; [`OriginStatus`] says how far it is.
+
+mod meter;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use shard_wire::command::{TorrentFile, TorrentPlan, Torrents};
+use shard_wire::manifest;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{Instant, interval, sleep};
+
+use self::meter::Meter;
+use crate::config::{OriginConfig, SourceConfig};
+use crate::library::{Library, LibraryError, plan_name};
+use crate::report::{self, Console};
+use crate::store::source::{Class, Event, Obtained, SourceError, obtain};
+use crate::store::split::{Shards, SplitError};
+use crate::store::view::{View, Views};
+use crate::torrent::serve::Shelf;
+use crate::torrents::Known;
+
+/// Before the second attempt where an error passes, after the many that a fetch makes itself; doubled each time.
+const SOON: Duration = Duration::from_secs(5);
+/// Between attempts at most where an error passes.
+const MOST: Duration = Duration::from_secs(300);
+/// Where only a person can help: a source that refuses is not to be asked all the time.
+const SELDOM: Duration = Duration::from_secs(600);
+/// Between lines of progress on the console.
+const TELL: Duration = Duration::from_secs(10);
+/// Between looks at how far the hash is.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What an origin does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The model is on its way.
+    #[default]
+    Fetching,
+    /// It is here and is read.
+    Hashing,
+    /// Nodes get their shards.
+    Ready,
+    /// It waits before it tries again; `error` says why.
+    Failed,
+}
+
+/// How far an origin is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct OriginStatus {
+    /// What it does.
+    pub state: State,
+    /// Of what it does, 0 to 100.
+    pub percent: f64,
+    /// Bytes that are done.
+    pub bytes: u64,
+    /// Of so many, where that is known.
+    pub total: Option<u64>,
+    /// How fast.
+    pub bytes_per_s: f64,
+    /// When it will be done, where that can be said.
+    pub eta_s: Option<u64>,
+    /// What went wrong last, until something comes of it.
+    pub error: Option<String>,
+    /// Where the model comes from.
+    pub source: String,
+    /// Short name of the plan that is served.
+    pub plan: Option<String>,
+    /// Hex SHA-256 of its manifest.
+    pub manifest_sha256: Option<String>,
+}
+
+/// What an origin gives.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The manifest's bytes.
+    pub manifest: Arc<Vec<u8>>,
+    /// Their hex SHA-256.
+    pub manifest_sha256: String,
+    /// Short name of the plan.
+    pub plan: String,
+    /// Size of the model.
+    pub model_bytes: u64,
+    /// Every file's entry, and the file.
+    pub views: Vec<(TorrentFile, Arc<View>)>,
+}
+
+/// Why an origin has no model.
+#[derive(Debug, Error)]
+enum OriginError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    #[error("the program is ending")]
+    Ending,
+}
+
+impl OriginError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Source(error) => error.class(),
+            Self::Split(SplitError::Layers(_) | SplitError::Layout(_) | SplitError::Manifest(_)) => {
+                Class::Lasting
+            }
+            Self::Split(_) | Self::Library(_) | Self::Ending => Class::Here,
+        }
+    }
+}
+
+/// Gets the model in the background, puts it on the shelf and says so to members. The status is whole from the beginning.
+pub fn spawn(
+    config: OriginConfig,
+    shelf: Shelf,
+    known: Known,
+    console: Console,
+) -> watch::Receiver<OriginStatus> {
+    let source = match &config {
+        OriginConfig::Split(dir) => dir.display().to_string(),
+        OriginConfig::Model { source, .. } => source.source.to_string(),
+    };
+    let (status, watched) = watch::channel(OriginStatus { source, ..OriginStatus::default() });
+    tokio::spawn(async move { Task { shelf, known, console, status }.run(config).await });
+    watched
+}
+
+/// How long to wait after `failed` attempts in a row.
+fn pause(failed: u32, class: Class) -> Duration {
+    match class {
+        Class::Lasting => SELDOM,
+        Class::Passing | Class::Here => SOON.saturating_mul(1 << failed.saturating_sub(1).min(16)).min(MOST),
+    }
+}
+
+struct Task {
+    shelf: Shelf,
+    known: Known,
+    console: Console,
+    status: watch::Sender<OriginStatus>,
+}
+
+impl Task {
+    async fn run(self, config: OriginConfig) {
+        let mut failed = 0;
+        loop {
+            let done = match &config {
+                OriginConfig::Split(dir) => self.offer_split(dir.clone()).await,
+                OriginConfig::Model { source, shards, dir } => self.offer_model(source, shards, dir).await,
+            };
+            let Err(error) = done else { return };
+            failed += 1;
+            let again = pause(failed, error.class());
+            let error = error.to_string();
+            self.console.say(&report::origin_failed(&error, again));
+            self.status.send_modify(|status| {
+                status.state = State::Failed;
+                status.error = Some(error);
+                (status.bytes_per_s, status.eta_s) = (0.0, None);
+            });
+            sleep(again).await;
+        }
+    }
+
+    /// Files that a split has written.
+    async fn offer_split(&self, dir: PathBuf) -> Result<(), OriginError> {
+        let library = in_thread(move || Library::open(&dir).map_err(OriginError::from)).await?;
+        self.shelf.offer(&library);
+        let there = |file: &&manifest::File| {
+            library.path(file).metadata().is_ok_and(|meta| meta.is_file() && meta.len() == file.size)
+        };
+        let files: Vec<TorrentFile> = library.manifest.files.iter().filter(there).map(torrent_file).collect();
+        self.ready(&library.plan, &library.sha256, library.manifest.model_bytes, files);
+        Ok(())
+    }
+
+    /// Views of the model file.
+    async fn offer_model(
+        &self,
+        source: &SourceConfig,
+        shards: &Shards,
+        dir: &std::path::Path,
+    ) -> Result<(), OriginError> {
+        self.console.say(&report::origin_begun(&source.source));
+        let obtained = self.obtain(source, dir).await?;
+        let origin = self.hash(obtained, shards.clone()).await?;
+        let Origin { manifest, manifest_sha256, plan, model_bytes, views } = origin;
+        self.shelf.offer_manifest(&plan, manifest);
+        let mut files = Vec::new();
+        for (file, view) in views {
+            self.shelf.offer_content(&file.info_hash, view);
+            files.push(file);
+        }
+        self.ready(&plan, &manifest_sha256, model_bytes, files);
+        Ok(())
+    }
+
+    async fn obtain(&self, source: &SourceConfig, dir: &std::path::Path) -> Result<Obtained, OriginError> {
+        let mut progress = self.progress(State::Fetching);
+        let mut on_event = |event: Event<'_>| match event {
+            Event::Bytes { done, total } => progress.at(done, total),
+            Event::Resumed { name, bytes } => {
+                self.console.say(&report::origin_resumed(name, bytes));
+                // It was read, not fetched.
+                progress.meter = Meter::new(Instant::now());
+            }
+            Event::Restarted { name, why } => self.console.say(&report::origin_restarted(name, why)),
+            Event::Retry { error, after } => {
+                let error = error.to_string();
+                self.console.say(&report::origin_retry(&error, after));
+                progress.fail(error);
+            }
+        };
+        let obtained = obtain(source, dir, &mut on_event).await?;
+        self.console.say(&report::origin_obtained(&obtained.path, obtained.received));
+        Ok(obtained)
+    }
+
+    async fn hash(&self, obtained: Obtained, shards: Shards) -> Result<Origin, OriginError> {
+        let (done, all) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let counters = (Arc::clone(&done), Arc::clone(&all));
+        let work = in_thread(move || {
+            let step = std::sync::Mutex::new(None);
+            let listen = |now, more, total| {
+                let mut step = step.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if step.replace(now) != Some(now) {
+                    counters.0.store(0, Ordering::Relaxed);
+                    counters.1.store(total, Ordering::Relaxed);
+                }
+                counters.0.fetch_add(more, Ordering::Relaxed);
+            };
+            let views = Views::open(&obtained.path, &shards, obtained.sha256.as_deref(), &listen)?;
+            let plan = plan_name(&views.manifest, &views.manifest_sha256);
+            let names: Vec<TorrentFile> = views.manifest.files.iter().map(torrent_file).collect();
+            Ok(Origin {
+                plan,
+                manifest: Arc::new(views.bytes),
+                manifest_sha256: views.manifest_sha256,
+                model_bytes: views.manifest.model_bytes,
+                views: names.into_iter().zip(views.files.into_iter().map(Arc::new)).collect(),
+            })
+        });
+        tokio::pin!(work);
+        let mut look = interval(LOOK);
+        let mut progress = self.progress(State::Hashing);
+        loop {
+            tokio::select! {
+                origin = &mut work => return origin,
+                _ = look.tick() => {
+                    let total = all.load(Ordering::Relaxed);
+                    progress.at(done.load(Ordering::Relaxed), Some(total).filter(|total| *total > 0));
+                }
+            }
+        }
+    }
+
+    fn ready(&self, plan: &str, manifest_sha256: &str, bytes: u64, files: Vec<TorrentFile>) {
+        self.console.say(&report::origin_ready(plan, manifest_sha256, bytes, files.len()));
+        let named = TorrentPlan { plan: plan.to_owned(), origin: true, seeders: Vec::new() };
+        self.known.own(Torrents { files, plans: vec![named] });
+        self.status.send_modify(|status| {
+            *status = OriginStatus {
+                state: State::Ready,
+                percent: 100.0,
+                bytes,
+                total: Some(bytes),
+                source: std::mem::take(&mut status.source),
+                plan: Some(plan.to_owned()),
+                manifest_sha256: Some(manifest_sha256.to_owned()),
+                ..OriginStatus::default()
+            };
+        });
+    }
+
+    fn progress(&self, state: State) -> Progress<'_> {
+        let now = Instant::now();
+        self.status.send_modify(|status| {
+            (status.state, status.percent, status.bytes, status.total) = (state, 0.0, 0, None);
+            (status.bytes_per_s, status.eta_s) = (0.0, None);
+        });
+        Progress { task: self, state, meter: Meter::new(now), told: now }
+    }
+}
+
+/// How far one step is, told in the status and, now and then, on the console.
+struct Progress<'a> {
+    task: &'a Task,
+    state: State,
+    meter: Meter,
+    told: Instant,
+}
+
+impl Progress<'_> {
+    fn at(&mut self, bytes: u64, total: Option<u64>) {
+        let now = Instant::now();
+        let rate = self.meter.at(now, bytes);
+        self.task.status.send_modify(|status| {
+            if bytes > status.bytes && rate > 0.0 {
+                status.error = None;
+            }
+            (status.bytes, status.total, status.bytes_per_s) = (bytes, total, rate);
+            status.percent = total.map_or(0.0, |total| meter::percent(bytes, total));
+            status.eta_s = total.and_then(|total| meter::eta(bytes, total, rate));
+        });
+        if now.duration_since(self.told) >= TELL {
+            self.told = now;
+            self.task.console.say(&report::origin_progress(self.state, &self.task.status.borrow()));
+        }
+    }
+
+    fn fail(&self, error: String) {
+        self.task.status.send_modify(|status| {
+            status.error = Some(error);
+            (status.bytes_per_s, status.eta_s) = (0.0, None);
+        });
+    }
+}
+
+fn torrent_file(file: &manifest::File) -> TorrentFile {
+    TorrentFile {
+        name: file.name.clone(),
+        size: file.size,
+        info_hash: file.sha256.clone(),
+        seeders: Vec::new(),
+    }
+}
+
+/// Work for the disk, off the event loop.
+async fn in_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OriginError> + Send + 'static,
+) -> Result<T, OriginError> {
+    match spawn_blocking(work).await.map_err(JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_)) => Err(OriginError::Ending),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_tried_soon_and_what_lasts_seldom() {
+        for (failed, class, seconds) in [
+            (1, Class::Passing, 5),
+            (2, Class::Here, 10),
+            (4, Class::Passing, 40),
+            (40, Class::Passing, 300),
+            (1, Class::Lasting, 600),
+            (9, Class::Lasting, 600),
+        ] {
+            assert_eq!(pause(failed, class).as_secs(), seconds, "{failed} {class:?}");
+        }
+    }
+}
