@@ -113,7 +113,10 @@ fn tell(console: Console, event: &NetEvent) {
         }
         NetEvent::Disconnected { peer } => console.say(&report::peer_disconnected(peer, None)),
         NetEvent::RoutingUpdated { peer } => console.say(&report::routing_updated(peer, false)),
-        NetEvent::Bootstrapped | NetEvent::ListeningEnded { .. } | NetEvent::Refused { .. } => {}
+        NetEvent::Bootstrapped
+        | NetEvent::ListeningEnded { .. }
+        | NetEvent::NotFound { .. }
+        | NetEvent::Refused { .. } => {}
     }
 }
 

@@ -7,7 +7,7 @@
 //!          Enter (keep it, add it to the DHT, DHT bootstrap)
 //!             │ routing updated, or 15 s later
 //!             ▼
-//!          Announce ◀── every refresh interval, at every change, at every bootstrap reached again, 5 s after a failure
+//!  Register, Announce ◀── every refresh interval, at every change, at every bootstrap reached again, 5 s after a failure
 //!             │ leave
 //!             ▼
 //!          Withdraw
@@ -29,8 +29,10 @@ const BACK_OFF_LAST: Duration = Duration::from_secs(30);
 pub struct JoinSettings {
     /// How many bootstraps there are; actions and events name them by index.
     pub bootstraps: usize,
-    /// It has something to announce: shard nodes do, gateways and tools do not.
+    /// It has something to announce, a shard or its place as a gateway or spare; tools have not.
     pub announces: bool,
+    /// It has files to register.
+    pub registers: bool,
     /// Announcements are repeated at this interval.
     pub refresh_interval: Duration,
     /// Differs from node to node, so that a fleet does not re-dial in step.
@@ -68,9 +70,16 @@ pub enum JoinEvent {
     RoutingUpdated,
     /// What would be announced has changed.
     Changed,
+    /// Files have come or gone.
+    FilesChanged,
     /// An announcement ended.
     Announced {
         /// At least one peer stored it.
+        stored: bool,
+    },
+    /// A registration ended.
+    Registered {
+        /// At least one peer stored each.
         stored: bool,
     },
     /// The peer leaves.
@@ -94,6 +103,11 @@ pub enum JoinAction {
         /// Who it is.
         peer: PeerId,
     },
+    /// Register files; the outcome is `Registered`.
+    Register {
+        /// Every file that there is, and not only what is new or may expire.
+        all: bool,
+    },
     /// Announce every shard as it is now; the outcome is `Announced`.
     Announce,
     /// Announce that every shard has left.
@@ -105,11 +119,14 @@ pub enum JoinAction {
 pub struct Join {
     settings: JoinSettings,
     links: Vec<Link>,
-    announcing: Announcing,
-    /// It changed while an announcement was under way.
-    again: bool,
-    /// When to announce next, whatever happens.
-    announce_at: Option<Instant>,
+    registering: Chore,
+    /// The next registration is of all files.
+    register_all: bool,
+    announcing: Chore,
+    /// The DHT is usable, or has been waited for: what changes is told at once.
+    begun: bool,
+    /// When to begin, whatever happens.
+    begin_at: Option<Instant>,
     routable: bool,
     left: bool,
     random: u64,
@@ -132,11 +149,46 @@ enum Link {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Announcing {
-    NeverYet,
-    UnderWay,
-    Done,
+/// What is told again and again, one at a time.
+#[derive(Debug)]
+struct Chore {
+    /// There is something to tell.
+    wanted: bool,
+    under_way: bool,
+    /// It changed while it was being told.
+    again: bool,
+    /// When to tell it next, whatever happens.
+    at: Option<Instant>,
+}
+
+impl Chore {
+    fn new(wanted: bool) -> Self {
+        Self { wanted, under_way: false, again: false, at: None }
+    }
+
+    /// Whether to begin now; where it is under way it begins again after that.
+    fn begin(&mut self) -> bool {
+        if !self.wanted {
+            return false;
+        }
+        self.at = None;
+        self.again = self.under_way;
+        !std::mem::replace(&mut self.under_way, true)
+    }
+
+    /// It ended; whether to begin again now.
+    fn end(&mut self, stored: bool, refresh: Duration, now: Instant) -> bool {
+        self.under_way = false;
+        if std::mem::take(&mut self.again) {
+            return self.begin();
+        }
+        self.at = Some(now + if stored { refresh } else { ANNOUNCE_AGAIN });
+        false
+    }
+
+    fn due(&mut self, now: Instant) -> bool {
+        self.at.is_some_and(|at| at <= now) && self.begin()
+    }
 }
 
 impl Join {
@@ -146,10 +198,12 @@ impl Join {
             links: vec![Link::Waiting { until: now, failures: 0 }; settings.bootstraps],
             // Zero is the one seed that xorshift cannot use.
             random: settings.seed | 1,
+            registering: Chore::new(settings.registers),
+            register_all: false,
+            announcing: Chore::new(settings.announces),
             settings,
-            announcing: Announcing::NeverYet,
-            again: false,
-            announce_at: None,
+            begun: false,
+            begin_at: None,
             routable: false,
             left: false,
         }
@@ -180,17 +234,21 @@ impl Join {
             }
             JoinEvent::RoutingUpdated => {
                 self.routable = true;
-                if self.announcing == Announcing::NeverYet { self.announce() } else { Vec::new() }
+                if self.begun { Vec::new() } else { self.begin() }
             }
-            JoinEvent::Changed => {
-                // The first announcement waits for the DHT and will carry the change.
-                if self.announcing == Announcing::NeverYet { Vec::new() } else { self.announce() }
+            // The first announcement waits for the DHT and will carry the change.
+            JoinEvent::Changed => act(self.begun && self.announcing.begin(), JoinAction::Announce),
+            JoinEvent::FilesChanged => self.register(|chore, begun| begun && chore.begin()),
+            JoinEvent::Announced { stored } => {
+                act(self.announcing.end(stored, self.settings.refresh_interval, now), JoinAction::Announce)
             }
-            JoinEvent::Announced { stored } => self.on_announced(stored, now),
+            JoinEvent::Registered { stored } => {
+                let refresh = self.settings.refresh_interval;
+                self.register(|chore, _| chore.end(stored, refresh, now))
+            }
             JoinEvent::Leave => {
                 self.left = true;
-                let said_something = self.settings.announces && self.announcing != Announcing::NeverYet;
-                if said_something { vec![JoinAction::Withdraw] } else { Vec::new() }
+                act(self.begun && self.settings.announces, JoinAction::Withdraw)
             }
         }
     }
@@ -201,7 +259,8 @@ impl Join {
             Link::Waiting { until, .. } => Some(*until),
             Link::Dialling { .. } | Link::Connected { .. } => None,
         });
-        retries.chain(self.announce_at).min().filter(|_| !self.left)
+        let chores = [self.begin_at, self.registering.at, self.announcing.at];
+        retries.chain(chores.into_iter().flatten()).min().filter(|_| !self.left)
     }
 
     /// Bootstraps that are connected.
@@ -239,10 +298,11 @@ impl Join {
                 actions.push(JoinAction::Dial { bootstrap });
             }
         }
-        if self.announce_at.is_some_and(|at| at <= now) {
-            self.announce_at = None;
-            actions.extend(self.announce());
+        if self.begin_at.is_some_and(|at| at <= now) {
+            actions.extend(self.begin());
         }
+        actions.extend(self.register(|chore, _| chore.due(now)));
+        actions.extend(act(self.announcing.due(now), JoinAction::Announce));
         actions
     }
 
@@ -254,13 +314,13 @@ impl Join {
         };
         *link = Link::Connected { peer, failures };
         let mut actions = vec![JoinAction::Enter { bootstrap, peer }];
-        if self.announcing == Announcing::NeverYet && !self.routable {
-            if self.settings.announces {
-                self.announce_at.get_or_insert(now + FALLBACK);
+        if !self.begun && !self.routable {
+            if self.settings.announces || self.settings.registers {
+                self.begin_at.get_or_insert(now + FALLBACK);
             }
         } else {
             // Its store is memory: it may be a new process that knows nothing of us.
-            actions.extend(self.announce());
+            actions.extend(self.begin());
         }
         actions
     }
@@ -278,26 +338,21 @@ impl Join {
         }
     }
 
-    fn on_announced(&mut self, stored: bool, now: Instant) -> Vec<JoinAction> {
-        self.announcing = Announcing::Done;
-        if std::mem::take(&mut self.again) {
-            return self.announce();
+    fn register(&mut self, now: impl FnOnce(&mut Chore, bool) -> bool) -> Vec<JoinAction> {
+        if !now(&mut self.registering, self.begun) {
+            return Vec::new();
         }
-        self.announce_at = Some(now + if stored { self.settings.refresh_interval } else { ANNOUNCE_AGAIN });
-        Vec::new()
+        vec![JoinAction::Register { all: std::mem::take(&mut self.register_all) }]
     }
 
-    fn announce(&mut self) -> Vec<JoinAction> {
-        if !self.settings.announces {
-            return Vec::new();
-        }
-        self.announce_at = None;
-        if self.announcing == Announcing::UnderWay {
-            self.again = true;
-            return Vec::new();
-        }
-        self.announcing = Announcing::UnderWay;
-        vec![JoinAction::Announce]
+    /// Tells all there is to tell.
+    fn begin(&mut self) -> Vec<JoinAction> {
+        self.begun = true;
+        self.begin_at = None;
+        self.register_all = true;
+        let mut actions = self.register(|chore, _| chore.begin());
+        actions.extend(act(self.announcing.begin(), JoinAction::Announce));
+        actions
     }
 
     /// Twice as long after every failure, up to a limit, and a quarter more or less.
@@ -308,6 +363,10 @@ impl Join {
         let base = BACK_OFF_FIRST.saturating_mul(1 << failures.min(10)).min(BACK_OFF_LAST);
         base * 3 / 4 + base / 2 * u32::try_from(self.random % 1024).unwrap_or(0) / 1024
     }
+}
+
+fn act(now: bool, action: JoinAction) -> Vec<JoinAction> {
+    if now { vec![action] } else { Vec::new() }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
-use shard_wire::announce::{Capabilities, ReplicaState, ShardInfo};
+use shard_wire::announce::{Capabilities, FileInfo, MemberInfo, ReplicaState, ShardInfo};
 use shard_wire::layers::LayerRange;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -18,9 +18,15 @@ use crate::clock::{now_ms, sleep_until};
 use crate::join::{Join, JoinAction, JoinEvent, JoinSettings};
 use crate::net::{NetError, NetEvent, Network};
 
+mod files;
 mod publish;
+mod report;
 
-use publish::{Published, Publisher};
+use files::{Files, Turn};
+use publish::{Published, Publisher, Registered, Said};
+use report::told;
+
+pub use report::JoinReport;
 
 /// A withdrawal that no peer has stored by then is given up: records expire.
 const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,68 +51,17 @@ pub struct JoinerConfig {
     pub incarnation: u64,
     /// The bootstraps.
     pub entries: Vec<Entry>,
-    /// What to announce, as it is at any moment; `None` for gateways and tools.
+    /// The shards to announce, as they are at any moment; `None` for gateways and tools.
     pub shards: Option<watch::Receiver<Vec<ShardInfo>>>,
+    /// What to announce beside shards: a gateway always, a node while it is a spare.
+    pub member: Option<watch::Receiver<Option<MemberInfo>>>,
+    /// The files to register, whole and verified ones.
+    pub files: Option<watch::Receiver<Vec<FileInfo>>>,
     /// Announcements are repeated at this interval.
     pub refresh_interval: Duration,
 }
 
-/// What happens while joining, for people.
-#[derive(Clone, Debug, PartialEq)]
-pub enum JoinReport {
-    /// A bootstrap is dialled.
-    Connecting {
-        /// Where.
-        addresses: Vec<Multiaddr>,
-    },
-    /// A bootstrap answered.
-    Connected {
-        /// Who it is.
-        peer: PeerId,
-        /// The address of the connection.
-        address: Multiaddr,
-    },
-    /// A bootstrap did not answer.
-    Unreachable {
-        /// Where it was looked for.
-        addresses: Vec<Multiaddr>,
-        /// Why.
-        error: String,
-        /// When it is tried again.
-        retry_in: Duration,
-    },
-    /// The connection to a bootstrap is gone.
-    Lost {
-        /// Who it was.
-        peer: PeerId,
-    },
-    /// The DHT's bootstrap runs.
-    DhtStarted {
-        /// With whom.
-        peer: PeerId,
-    },
-    /// The DHT knows another peer.
-    RoutingUpdated {
-        /// Whom.
-        peer: PeerId,
-    },
-    /// The DHT's bootstrap ended.
-    DhtBootstrapped,
-    /// A shard was announced.
-    Announced {
-        /// As it was announced.
-        shard: ShardInfo,
-    },
-    /// No peer stored an announcement: expected while alone, tried again soon.
-    NotStored {
-        /// The shard.
-        shard_id: u32,
-        /// Why.
-        error: String,
-    },
-}
-
-/// A node that has begun to join. Dropping it ends the task and says nothing to anybody; see [`Joiner::leave`].
+/// A node that has begun to join. Dropping it leaves as well, and waits for nobody to hear it; see [`Joiner::leave`].
 #[derive(Debug)]
 pub struct Joiner {
     leave: oneshot::Sender<()>,
@@ -126,7 +81,8 @@ impl Joiner {
             join: Join::new(
                 JoinSettings {
                     bootstraps: config.entries.len(),
-                    announces: config.shards.is_some(),
+                    announces: config.shards.is_some() || config.member.is_some(),
+                    registers: config.files.is_some(),
                     refresh_interval: config.refresh_interval,
                     seed: seed(network.local_peer()),
                 },
@@ -137,6 +93,8 @@ impl Joiner {
             report: Box::new(report),
             outcomes: JoinSet::new(),
             announced: BTreeSet::new(),
+            member: None,
+            files: Files::default(),
             sequence: 0,
         };
         Self { leave, task: tokio::spawn(task.run(events, left)) }
@@ -162,6 +120,9 @@ struct Task {
     outcomes: JoinSet<Outcome>,
     /// Shards that the DHT has heard of from us.
     announced: BTreeSet<u32>,
+    /// What the DHT has heard that we are.
+    member: Option<MemberInfo>,
+    files: Files,
     sequence: u64,
 }
 
@@ -169,11 +130,14 @@ struct Task {
 enum Outcome {
     Dialled { bootstrap: usize, result: Result<(PeerId, Multiaddr), NetError> },
     Announced(Published),
+    Registered(Registered),
 }
 
 impl Task {
     async fn run(mut self, mut events: broadcast::Receiver<NetEvent>, mut leave: oneshot::Receiver<()>) {
-        let mut shards = self.publisher.config.shards.clone();
+        let config = &self.publisher.config;
+        let (mut shards, mut member, mut files) =
+            (config.shards.clone(), config.member.clone(), config.files.clone());
         self.on(&JoinEvent::Started);
         loop {
             let deadline = self.join.next_deadline();
@@ -187,6 +151,8 @@ impl Task {
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
                 () = changed(&mut shards) => Some(JoinEvent::Changed),
+                () = changed(&mut member) => Some(JoinEvent::Changed),
+                () = changed(&mut files) => Some(JoinEvent::FilesChanged),
                 () = sleep_until(deadline) => Some(JoinEvent::Tick),
             };
             if let Some(event) = event {
@@ -203,6 +169,7 @@ impl Task {
             match action {
                 JoinAction::Dial { bootstrap } => self.dial(bootstrap),
                 JoinAction::Enter { bootstrap, peer } => self.enter(bootstrap, peer),
+                JoinAction::Register { all } => self.register(all),
                 JoinAction::Announce => self.announce(),
                 // Decided on leaving alone, and done there.
                 JoinAction::Withdraw => {}
@@ -226,16 +193,19 @@ impl Task {
             }
             Outcome::Announced(results) => {
                 let stored = results.iter().all(|(_, result)| result.is_ok());
-                for (shard, result) in results {
-                    let report = match result {
-                        Ok(()) => JoinReport::Announced { shard },
-                        Err(error) => {
-                            JoinReport::NotStored { shard_id: shard.shard_id, error: error.to_string() }
-                        }
-                    };
-                    (self.report)(report);
+                for (said, result) in results {
+                    (self.report)(told(said, result.map_err(|error| error.to_string())));
                 }
                 Some(JoinEvent::Announced { stored })
+            }
+            Outcome::Registered(results) => {
+                let stored = results.iter().all(|(_, result)| result.is_ok());
+                for (file, result) in results {
+                    if let Some(report) = self.files.on_registered(file, result, Instant::now()) {
+                        (self.report)(report);
+                    }
+                }
+                Some(JoinEvent::Registered { stored })
             }
         }
     }
@@ -252,6 +222,10 @@ impl Task {
             }
             NetEvent::Refused { peer } => {
                 self.refused(peer);
+                None
+            }
+            NetEvent::NotFound { query, ref key } => {
+                (self.report)(JoinReport::NotFound { query, key: key.clone() });
                 None
             }
             NetEvent::Disconnected { peer } => {
@@ -322,25 +296,55 @@ impl Task {
         });
     }
 
-    /// Announces every shard as it is, and that those which are gone have left.
+    /// Announces every shard as it is, and that those which are gone have left; and what else we are, or no longer are.
     fn announce(&mut self) {
-        let mut shards = self.publisher.shards();
+        let shards = self.publisher.shards();
         let now: BTreeSet<u32> = shards.iter().map(|shard| shard.shard_id).collect();
-        let gone: Vec<u32> = self.announced.difference(&now).copied().collect();
-        shards.extend(gone.iter().map(|id| left(*id)));
+        let gone = self.announced.difference(&now).map(|id| Said::Shard(left(*id)));
+        let mut said: Vec<Said> = gone.collect();
+        said.extend(shards.into_iter().map(Said::Shard));
         self.announced = now;
+        let member = self.publisher.member();
+        if let Some(was) =
+            self.member.take().filter(|was| Some(was.role) != member.as_ref().map(|is| is.role))
+        {
+            said.push(Said::Member { member: was, left: true });
+        }
+        said.extend(member.clone().map(|member| Said::Member { member, left: false }));
+        self.member = member;
         let (publisher, sequence) = (self.publisher.clone(), self.next_sequence());
         let bootstraps = self.join.bootstraps();
         let (first, stored) = oneshot::channel();
-        tokio::spawn(async move { publisher.publish(shards, sequence, bootstraps, first).await });
+        tokio::spawn(async move { publisher.publish(said, sequence, bootstraps, first).await });
         self.outcomes.spawn(async move { Outcome::Announced(stored.await.unwrap_or_default()) });
     }
 
+    /// Registers the files that are there, and provides those no longer that are not.
+    fn register(&mut self, all: bool) {
+        let refresh = self.publisher.config.refresh_interval;
+        let Turn { files, gone } = self.files.next(self.publisher.files(), all, refresh, Instant::now());
+        for file in gone.iter().cloned() {
+            (self.report)(JoinReport::FileWithdrawn { file });
+        }
+        let count = files.iter().filter(|file| self.files.is_new(file)).count();
+        if count > 0 {
+            (self.report)(JoinReport::Registering { count });
+        }
+        let (publisher, sequence) = (self.publisher.clone(), self.next_sequence());
+        let bootstraps = self.join.bootstraps();
+        self.outcomes.spawn(async move {
+            publisher.withdraw(&gone).await;
+            Outcome::Registered(publisher.register(files, sequence, bootstraps).await)
+        });
+    }
+
     async fn withdraw(&mut self) {
-        let shards: Vec<ShardInfo> = std::mem::take(&mut self.announced).into_iter().map(left).collect();
+        let mut said: Vec<Said> =
+            std::mem::take(&mut self.announced).into_iter().map(|id| Said::Shard(left(id))).collect();
+        said.extend(self.member.take().map(|member| Said::Member { member, left: true }));
         let sequence = self.next_sequence();
         let (first, stored) = oneshot::channel();
-        let publish = self.publisher.publish(shards, sequence, self.join.bootstraps(), first);
+        let publish = self.publisher.publish(said, sequence, self.join.bootstraps(), first);
         let stored = tokio::time::timeout(WITHDRAW_TIMEOUT, async {
             tokio::select! {
                 () = publish => {}
@@ -374,9 +378,9 @@ fn left(shard_id: u32) -> ShardInfo {
     }
 }
 
-async fn changed(shards: &mut Option<watch::Receiver<Vec<ShardInfo>>>) {
-    if let Some(shards) = shards
-        && shards.changed().await.is_ok()
+async fn changed<T>(values: &mut Option<watch::Receiver<T>>) {
+    if let Some(values) = values
+        && values.changed().await.is_ok()
     {
         return;
     }

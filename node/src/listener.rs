@@ -124,6 +124,7 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
     if config.shard_ids.is_empty() {
         console.say(&report::spare_waiting());
     }
+    let listed = announce::files(files.listed(), plan.clone());
     tokio::spawn(offer(plan.clone(), files));
     shelf.serve(network.streams())?;
     let replicas = Replicas {
@@ -152,6 +153,8 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
         incarnation: now_ms(),
         entries: start::entries(&config.net),
         shards: Some(announced.clone()),
+        member: Some(announce::spare(shards.holdings(), config.engine)),
+        files: Some(listed),
         refresh_interval: config.refresh,
     };
     let narrator = narrate::Narrator::new(console, &config.net.cluster, &network, &known);

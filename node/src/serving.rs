@@ -99,7 +99,8 @@ pub fn unloaded(
     }
 }
 
-fn capabilities(engine: &EngineConfig) -> Capabilities {
+/// What the machine can do for a shard.
+pub fn capabilities(engine: &EngineConfig) -> Capabilities {
     Capabilities {
         shard_loaded: false,
         memory_mb: memory_mb(),

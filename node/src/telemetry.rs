@@ -20,9 +20,14 @@ pub fn start(format: LogFormat) {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Beside);
     // A second start, which only tests could make, changes nothing.
     let _ = match format {
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => log.with_ansi(colours()).try_init(),
         LogFormat::Json => log.json().try_init(),
     };
+}
+
+/// On a terminal, unless the user wants none: <https://no-color.org>.
+fn colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
 /// Text for the user, on standard error.

@@ -6,8 +6,11 @@
 //!                 {cluster}/shard/{id}, the last announcement of any replica
 //!   each record: signature, bounds, owner ─▶ Cluster ─▶ dial and keep ─▶ ClusterView
 //! ```
+//! Where it is wanted, every 5 s also who is a spare and who a gateway.
 //! Nothing is told who the shards are. While no record names their number, the first ids are looked up, more each time.
 
+mod members;
+mod reader;
 mod rounds;
 
 use std::collections::HashSet;
@@ -16,29 +19,29 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream;
-use libp2p::PeerId;
-use shard_wire::keys::ShardKey;
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use libp2p::{Multiaddr, PeerId};
+use shard_wire::keys::Role;
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::sleep_until;
 use crate::cluster::{Cluster, ClusterView};
-use crate::net::signed::{self, Announced};
 use crate::net::{NetEvent, Network};
 
+use members::Table;
+use reader::{Found, Reader};
 use rounds::Rounds;
 
-/// A lookup may wait for peers that are gone; what it has found by then is what there is.
-const LOOKUP: Duration = Duration::from_secs(3);
-/// Rounds under way, shards in each that are looked up at once, and records that are read at once: 20 queries, where
-/// Kademlia drops what goes beyond 32 streams to one peer.
+pub use members::{Member, Members};
+
+/// Rounds under way and shards in each that are looked up at once: with the 8 records that are read at once and the two
+/// roles 22 queries, where Kademlia drops what goes beyond 32 streams to one peer.
 const ROUNDS: usize = 2;
 const SHARDS: usize = 6;
-const RECORDS: usize = 8;
+/// Between two looks at who is a spare or a gateway.
+const MEMBERS: Duration = Duration::from_secs(5);
 /// Records found that wait for the task.
 const FOUND: usize = 256;
-/// Copies of one record that are read: one may be old.
-const COPIES: usize = 3;
 
 /// What to watch.
 #[derive(Clone, Debug)]
@@ -49,19 +52,44 @@ pub struct WatchConfig {
     pub forget_after: Duration,
 }
 
-/// Starts to watch. Ends with the network, or when nobody holds a receiver any more.
+/// What is known of a cluster.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Its shards.
+    pub view: watch::Receiver<Arc<ClusterView>>,
+    /// Its spares and gateways.
+    pub members: watch::Receiver<Arc<Members>>,
+}
+
+/// Watches the shards. Ends with the network, or when nobody holds a receiver any more.
 pub fn spawn(network: Network, config: WatchConfig) -> watch::Receiver<Arc<ClusterView>> {
+    start(network, config, None)
+}
+
+/// Watches the shards, the spares and the gateways, and stays connected to the spares. Ends with the network, or when
+/// nobody holds a receiver of the shards any more.
+pub fn spawn_with_members(network: Network, config: WatchConfig) -> Watched {
+    let (sender, members) = watch::channel(Arc::new(Members::default()));
+    Watched { view: start(network, config, Some(sender)), members }
+}
+
+fn start(
+    network: Network,
+    config: WatchConfig,
+    members: Option<watch::Sender<Arc<Members>>>,
+) -> watch::Receiver<Arc<ClusterView>> {
     let (view, receiver) = watch::channel(Arc::new(ClusterView::default()));
     let (found, records) = mpsc::channel(FOUND);
     let events = network.events();
     let task = Task {
         cluster: Cluster::new(network.local_peer(), config.forget_after),
-        reader: Reader {
-            network: network.clone(),
-            cluster: config.cluster,
-            found,
-            permits: Arc::new(Semaphore::new(RECORDS)),
-        },
+        reader: Reader::new(network.clone(), config.cluster, found),
+        members: members.map(|shown| Following {
+            shown,
+            table: Table::new(network.local_peer()),
+            next: Instant::now(),
+            lookups: JoinSet::new(),
+        }),
         network,
         view,
         kept: HashSet::new(),
@@ -79,8 +107,9 @@ struct Task {
     cluster: Cluster,
     view: watch::Sender<Arc<ClusterView>>,
     reader: Reader,
+    members: Option<Following>,
     kept: HashSet<PeerId>,
-    /// One for each replica at most.
+    /// One for each replica at most, and one for each spare now and then.
     dials: JoinSet<(PeerId, bool)>,
     lookups: JoinSet<()>,
     rounds: Rounds,
@@ -88,21 +117,26 @@ struct Task {
     changed: bool,
 }
 
+/// Spares and gateways, where somebody wants to know.
+struct Following {
+    shown: watch::Sender<Arc<Members>>,
+    table: Table,
+    /// When to look next, if the last look is over by then.
+    next: Instant,
+    lookups: JoinSet<()>,
+}
+
 impl Task {
-    async fn run(
-        mut self,
-        mut events: broadcast::Receiver<NetEvent>,
-        mut records: mpsc::Receiver<Announced>,
-    ) {
+    async fn run(mut self, mut events: broadcast::Receiver<NetEvent>, mut records: mpsc::Receiver<Found>) {
         // Whoever connected before we listened for events.
         self.resync().await;
         loop {
-            let wake = self.cluster.next_dial().into_iter().chain(self.next_round()).min();
+            let members =
+                self.members.as_ref().map(|members| members.next.max(Instant::now() + MEMBERS / 10));
+            let wake = self.cluster.next_dial().into_iter().chain(self.next_round()).chain(members).min();
             tokio::select! {
                 () = self.view.closed() => return,
-                Some(announced) = records.recv() => {
-                    self.changed |= self.cluster.on_announced(announced, Instant::now());
-                }
+                Some(found) = records.recv() => self.on_found(found),
                 event = events.recv() => match event {
                     Ok(event) => self.on_network(&event),
                     Err(broadcast::error::RecvError::Lagged(_)) => self.resync().await,
@@ -118,14 +152,33 @@ impl Task {
         }
     }
 
+    fn on_found(&mut self, found: Found) {
+        let now = Instant::now();
+        match (found, &mut self.members) {
+            (Found::Shard(announced), _) => self.changed |= self.cluster.on_announced(announced, now),
+            (Found::Member(announced), Some(members)) => {
+                members.table.on_announced(announced, now);
+                self.changed = true;
+            }
+            // Looked up only where they are followed.
+            (Found::Member(_), None) => {}
+        }
+    }
+
     fn on_network(&mut self, event: &NetEvent) {
         match *event {
             NetEvent::Connected { peer, .. } => {
                 self.cluster.on_connected(peer);
+                if let Some(members) = &mut self.members {
+                    members.table.on_connected(peer);
+                }
                 self.changed = true;
             }
             NetEvent::Disconnected { peer } => {
                 self.cluster.on_disconnected(peer);
+                if let Some(members) = &mut self.members {
+                    members.table.on_disconnected(peer);
+                }
                 self.changed = true;
                 self.rounds.hurry();
             }
@@ -137,7 +190,11 @@ impl Task {
 
     async fn resync(&mut self) {
         if let Ok(snapshot) = self.network.snapshot().await {
-            self.cluster.reset_connected(snapshot.peers.into_iter().map(|entry| entry.peer));
+            let connected = snapshot.peers.iter().map(|entry| entry.peer);
+            if let Some(members) = &mut self.members {
+                members.table.reset_connected(connected.clone());
+            }
+            self.cluster.reset_connected(connected);
             self.changed = true;
         }
     }
@@ -155,16 +212,16 @@ impl Task {
         if std::mem::take(&mut self.changed) {
             self.show().await;
         }
-        for (peer, addresses) in self.cluster.due_dials(now) {
-            let network = self.network.clone();
-            self.dials.spawn(async move {
-                let result = network.dial(Some(peer), addresses).await;
-                if let Err(error) = &result {
-                    tracing::debug!(%peer, %error, "a replica cannot be reached");
-                }
-                (peer, result.is_ok())
-            });
+        let replicas = self.cluster.due_dials(now);
+        let spares = self.members.as_mut().map(|members| members.table.due_dials(now)).unwrap_or_default();
+        // Who is both is dialled as a replica.
+        let followed = self.cluster.followed();
+        for (peer, addresses) in
+            replicas.into_iter().chain(spares.into_iter().filter(|(peer, _)| !followed.contains(peer)))
+        {
+            self.dial(peer, addresses);
         }
+        self.look_for_members(now);
         if self.lookups.len() >= ROUNDS {
             return;
         }
@@ -179,6 +236,32 @@ impl Task {
         }
     }
 
+    fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let network = self.network.clone();
+        self.dials.spawn(async move {
+            let result = network.dial(Some(peer), addresses).await;
+            if let Err(error) = &result {
+                tracing::debug!(%peer, %error, "it cannot be reached");
+            }
+            (peer, result.is_ok())
+        });
+    }
+
+    fn look_for_members(&mut self, now: Instant) {
+        let Some(members) = &mut self.members else { return };
+        while members.lookups.try_join_next().is_some() {}
+        if members.next > now || !members.lookups.is_empty() {
+            return;
+        }
+        members.next = now + MEMBERS;
+        members.table.forget(now);
+        self.changed = true;
+        for role in Role::ALL {
+            let reader = self.reader.clone();
+            members.lookups.spawn(async move { reader.members(role).await });
+        }
+    }
+
     async fn show(&mut self) {
         let view = self.cluster.view();
         self.view.send_if_modified(|shown| {
@@ -188,7 +271,12 @@ impl Task {
             }
             changed
         });
-        let followed = self.cluster.followed();
+        let mut followed = self.cluster.followed();
+        if let Some(members) = &self.members {
+            followed.extend(members.table.spares());
+            let now = Arc::new(members.table.view());
+            members.shown.send_if_modified(|shown| std::mem::replace(shown, Arc::clone(&now)) != now);
+        }
         for peer in followed.difference(&self.kept) {
             self.network.keep(*peer, true).await;
         }
@@ -196,57 +284,5 @@ impl Task {
             self.network.keep(*peer, false).await;
         }
         self.kept = followed;
-    }
-}
-
-#[derive(Clone)]
-struct Reader {
-    network: Network,
-    cluster: String,
-    found: mpsc::Sender<Announced>,
-    permits: Arc<Semaphore>,
-}
-
-impl Reader {
-    /// The replicas of one shard: those that provide its key, and, while none is online, the one that announced last:
-    /// that record is there sooner.
-    async fn shard(&self, id: u32, online: bool) {
-        let last = async {
-            if !online {
-                self.record(ShardKey::Shard(id)).await;
-            }
-        };
-        let replicas = async {
-            let providers = self.network.get_providers(ShardKey::Shard(id).text(&self.cluster)).await;
-            let mut seen = HashSet::new();
-            let new = stream::unfold(providers, |mut providers| async {
-                providers.recv().await.map(|peer| (peer, providers))
-            })
-            .filter(|peer| std::future::ready(seen.insert(*peer)));
-            new.for_each_concurrent(RECORDS, |peer| self.record(ShardKey::Replica(id, peer.to_string())))
-                .await;
-        };
-        // Dropped after the deadline, the lookups end.
-        let _ = tokio::time::timeout(LOOKUP, futures::future::join(last, replicas)).await;
-    }
-
-    /// Reads the copies of one record; every one that is believed counts, the newest wins in the end.
-    async fn record(&self, key: ShardKey) {
-        let Ok(_permit) = self.permits.acquire().await else { return };
-        let mut copies = self.network.get_records(key.text(&self.cluster)).await;
-        let mut newest: Option<u64> = None;
-        for _ in 0..COPIES {
-            let Some(copy) = copies.recv().await else { return };
-            match signed::open(&self.cluster, &key, &copy) {
-                Ok(announced) if newest.is_none_or(|newest| announced.sequence > newest) => {
-                    newest = Some(announced.sequence);
-                    if self.found.send(announced).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "a record is not believed"),
-            }
-        }
     }
 }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{CLUSTER, Peer, deadline, multiaddr};
+use common::{CLUSTER, Peer, deadline, multiaddr, secrets};
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use shard_node::clock::now_ms;
@@ -21,9 +21,11 @@ use shard_node::cluster::ClusterView;
 use shard_node::config::Transport;
 use shard_node::joiner::{Entry, JoinReport, Joiner, JoinerConfig};
 use shard_node::net::{DhtMode, NetError, NetEvent, signed};
-use shard_node::watch::WatchConfig;
-use shard_wire::announce::{Capabilities, ReplicaState, ShardAnnouncement, ShardInfo};
-use shard_wire::keys::ShardKey;
+use shard_node::watch::{Members, WatchConfig, Watched};
+use shard_wire::announce::{
+    Capabilities, FileAnnouncement, FileInfo, MemberInfo, ReplicaState, ShardAnnouncement, ShardInfo,
+};
+use shard_wire::keys::{DhtKey, Role};
 use shard_wire::layers::LayerRange;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -48,26 +50,51 @@ struct Member {
     peer: Peer,
     joiner: Joiner,
     shards: watch::Sender<Vec<ShardInfo>>,
+    role: watch::Sender<Option<MemberInfo>>,
+    files: watch::Sender<Vec<FileInfo>>,
     reports: mpsc::Receiver<JoinReport>,
+}
+
+/// A file whose hash is made of its number.
+fn file(number: u8, name: &str) -> FileInfo {
+    FileInfo { info_hash: format!("{number:02x}").repeat(32), name: name.into(), size: 7, plan: None }
+}
+
+fn member(role: Role) -> MemberInfo {
+    MemberInfo { role, capabilities: Capabilities { cpu_cores: 3, ..Capabilities::default() } }
 }
 
 impl Member {
     fn join(peer: Peer, bootstrap: &[Multiaddr], shards: Option<Vec<ShardInfo>>) -> Self {
+        Self::join_with(peer, bootstrap, shards, |_| {})
+    }
+
+    fn join_with(
+        peer: Peer,
+        bootstrap: &[Multiaddr],
+        shards: Option<Vec<ShardInfo>>,
+        change: impl FnOnce(&mut JoinerConfig),
+    ) -> Self {
         let announces = shards.is_some();
         let (sender, receiver) = watch::channel(shards.unwrap_or_default());
+        let (role, is) = watch::channel(None);
+        let (files, has) = watch::channel(Vec::new());
         let (reports, receive) = mpsc::channel(1024);
-        let config = JoinerConfig {
+        let mut config = JoinerConfig {
             cluster: CLUSTER.into(),
             keypair: peer.keypair.clone(),
             incarnation: now_ms(),
             entries: vec![Entry { peer: None, addresses: bootstrap.to_vec() }],
             shards: announces.then_some(receiver),
+            member: announces.then_some(is),
+            files: announces.then_some(has),
             refresh_interval: Duration::from_secs(300),
         };
+        change(&mut config);
         let joiner = Joiner::spawn(peer.network.clone(), config, move |report| {
             reports.try_send(report).expect("the test reads its reports");
         });
-        Self { peer, joiner, shards: sender, reports: receive }
+        Self { peer, joiner, shards: sender, role, files, reports: receive }
     }
 
     async fn node(transport: Transport, bootstrap: &[Multiaddr], shards: Vec<ShardInfo>) -> Self {
@@ -186,7 +213,7 @@ async fn the_order_of_a_join_is_the_seeds() {
                 assert_eq!(announced, shard(0, ReplicaState::Ready));
                 "announced"
             }
-            JoinReport::DhtBootstrapped => continue,
+            JoinReport::DhtBootstrapped | JoinReport::NotFound { .. } => continue,
             unexpected => panic!("{unexpected:?}"),
         });
     }
@@ -284,8 +311,8 @@ async fn the_bootstrap_stores_what_a_peer_says_of_itself() {
     let writer = Peer::start(DhtMode::Server, Transport::Tcp).await;
     let me = writer.network.local_peer();
     let at = deadline(writer.network.dial(None, bootstrap.addresses().await)).await.unwrap();
-    let key = ShardKey::Replica(1, me.to_string());
-    let put = async |key: &ShardKey, sequence| {
+    let key = DhtKey::Replica(1, me.to_string());
+    let put = async |key: &DhtKey, sequence| {
         let announcement = ShardAnnouncement {
             cluster: CLUSTER.into(),
             peer_id: me.to_string(),
@@ -294,12 +321,12 @@ async fn the_bootstrap_stores_what_a_peer_says_of_itself() {
             external_addresses: vec![],
             shard: shard(1, ReplicaState::Ready),
         };
-        let value = signed::seal(&writer.keypair, sequence, &announcement).unwrap();
+        let value = signed::seal(&writer.keypair, None, sequence, &announcement).unwrap();
         deadline(writer.network.put_record_to(at, key.text(CLUSTER), value)).await
     };
     put(&key, 7).await.unwrap();
     put(&key, 8).await.unwrap();
-    let others = ShardKey::Replica(1, PeerId::random().to_string());
+    let others = DhtKey::Replica(1, PeerId::random().to_string());
     let refused = futures::future::join(put(&key, 7), put(&others, 9)).await;
     assert!(matches!(refused, (Err(NetError::Dht(_)), Err(NetError::Dht(_)))), "{refused:?}");
 
@@ -308,6 +335,218 @@ async fn the_bootstrap_stores_what_a_peer_says_of_itself() {
     let at = deadline(reader.network.dial(None, bootstrap.addresses().await)).await.unwrap();
     while deadline(events.recv()).await.unwrap() != (NetEvent::RoutingUpdated { peer: at }) {}
     let value = deadline(deadline(reader.network.get_records(key.text(CLUSTER))).await.recv()).await.unwrap();
-    let read = signed::open(CLUSTER, &key, &value).unwrap();
+    let read = signed::open::<ShardAnnouncement>(CLUSTER, None, &key, &value).unwrap();
     assert_eq!((read.peer, read.sequence, read.announcement.shard), (me, 8, shard(1, ReplicaState::Ready)));
+}
+
+/// What a peer finds of a file: its seeders, and what one of them says of it.
+async fn seeders(peer: &Peer, file: &FileInfo) -> Vec<PeerId> {
+    let mut found = deadline(peer.network.get_providers(file.info_hash.clone())).await;
+    let mut all = Vec::new();
+    while let Some(peer) = deadline(found.recv()).await {
+        all.push(peer);
+    }
+    all.sort();
+    all
+}
+
+async fn described(peer: &Peer, file: &FileInfo) -> Option<FileAnnouncement> {
+    let key = DhtKey::File(file.info_hash.clone());
+    let mut copies = deadline(peer.network.get_records(key.text(CLUSTER))).await;
+    let copy = deadline(copies.recv()).await?;
+    Some(signed::open(CLUSTER, peer.network.secrets(), &key, &copy).unwrap().announcement)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_registered_and_found_by_their_hash() {
+    let bootstrap = Peer::start(DhtMode::Server, Transport::Tcp).await;
+    let entry = bootstrap.addresses().await;
+    let (a, b) = (file(0xa, "shard-0.gguf"), file(0xb, "shard-1.gguf"));
+    let mut nodes = Vec::new();
+    for _ in 0..2 {
+        let mut node = Member::node(Transport::Tcp, &entry, vec![]).await;
+        node.files.send_replace(vec![a.clone(), b.clone()]);
+        for _ in 0..2 {
+            node.reported(|report| matches!(report, JoinReport::FileRegistered { .. })).await;
+        }
+        nodes.push(node);
+    }
+    let reader = Peer::start(DhtMode::Client, Transport::Tcp).await;
+    let mut events = reader.network.events();
+    let at = deadline(reader.network.dial(None, entry)).await.unwrap();
+    while deadline(events.recv()).await.unwrap() != (NetEvent::RoutingUpdated { peer: at }) {}
+    let mut both: Vec<PeerId> = nodes.iter().map(|node| node.peer.network.local_peer()).collect();
+    both.sort();
+    // The records are there with the report; the walk that tells of the seeders may end a little later.
+    while seeders(&reader, &a).await != both || seeders(&reader, &b).await != both {}
+    let said = described(&reader, &a).await.unwrap();
+    assert_eq!(said.file, a);
+    assert!(both.iter().any(|peer| said.peer_id == peer.to_string()));
+    assert_eq!(described(&reader, &file(0xc, "nobody's")).await, None);
+
+    // One file vanishes from a node, which says so and provides it no longer; the other is still there.
+    let node = &mut nodes[0];
+    node.files.send_replace(vec![b.clone()]);
+    let gone = node.reported(|report| matches!(report, JoinReport::FileWithdrawn { .. })).await;
+    assert_eq!(gone, JoinReport::FileWithdrawn { file: a.clone() });
+    // A third one comes: registered after the other was withdrawn.
+    let c = file(0xc, "new.gguf");
+    node.files.send_replace(vec![b.clone(), c.clone()]);
+    let new = node.reported(|report| matches!(report, JoinReport::FileRegistered { .. })).await;
+    assert_eq!(new, JoinReport::FileRegistered { file: c });
+    for other in nodes.drain(1..) {
+        other.peer.network.shutdown().await;
+    }
+    bootstrap.network.shutdown().await;
+    let me = nodes[0].peer.network.local_peer();
+    assert_eq!(seeders(&nodes[0].peer, &a).await.iter().filter(|peer| **peer == me).count(), 0);
+    assert!(seeders(&nodes[0].peer, &b).await.contains(&me));
+}
+
+/// Who does not announce itself again is forgotten after three intervals, and who does is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_live_for_three_intervals() {
+    let ttl = Duration::from_millis(1500);
+    let short = |config: &mut shard_node::net::NetConfig| config.record_ttl = ttl;
+    let bootstrap = Peer::with(DhtMode::Server, Transport::Tcp, short).await;
+    let entry = bootstrap.addresses().await;
+    let mut nodes = Vec::new();
+    for (number, refresh) in [(1, ttl / 3), (2, Duration::from_secs(300))] {
+        let peer = Peer::with(DhtMode::Client, Transport::Tcp, short).await;
+        let mut node =
+            Member::join_with(peer, &entry, Some(vec![shard(number, ReplicaState::Ready)]), |config| {
+                config.refresh_interval = refresh;
+            });
+        node.files.send_replace(vec![file(u8::try_from(number).unwrap(), "f")]);
+        node.reported(|report| matches!(report, JoinReport::FileRegistered { .. })).await;
+        node.announced().await;
+        nodes.push(node);
+    }
+    let began = Instant::now();
+    let replica = |number: u32, node: &Member| {
+        DhtKey::Replica(number, node.peer.network.local_peer().to_string()).text(CLUSTER)
+    };
+    let (stays, goes) = (replica(1, &nodes[0]), replica(2, &nodes[1]));
+    // The bootstrap's own store is what is asked: nodes are clients here.
+    let found = async |key: &String| {
+        deadline(deadline(bootstrap.network.get_records(key.clone())).await.recv()).await.is_some()
+    };
+    assert!(found(&stays).await);
+    while found(&goes).await || described(&bootstrap, &file(2, "f")).await.is_some() {
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+    assert!(began.elapsed() < ttl + Duration::from_secs(1), "gone after {:?}", began.elapsed());
+    // Seen twice over that time: once more than it could live by itself.
+    while began.elapsed() < 2 * ttl {
+        assert!(found(&stays).await && described(&bootstrap, &file(1, "f")).await.is_some());
+    }
+}
+
+/// Nobody stores anything: the bootstrap speaks another cluster's DHT. That is a warning for each thing that was told,
+/// the connection stays, and all is told again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_stores_is_a_warning_and_told_again() {
+    let bootstrap =
+        Peer::with(DhtMode::Server, Transport::Tcp, |config| config.cluster = "another".into()).await;
+    let mut node =
+        Member::node(Transport::Tcp, &bootstrap.addresses().await, vec![shard(0, ReplicaState::Ready)]).await;
+    node.files.send_replace(vec![file(1, "f")]);
+    node.role.send_replace(Some(member(Role::Spare)));
+    let (mut shards, mut files, mut roles) = (0, 0, 0);
+    while shards < 2 || files < 2 || roles < 2 {
+        match deadline(node.reports.recv()).await.unwrap() {
+            JoinReport::NotStored { shard_id: 0, .. } => shards += 1,
+            JoinReport::FileNotRegistered { .. } => files += 1,
+            JoinReport::MemberNotStored { role: Role::Spare, .. } => roles += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(node.peer.network.snapshot().await.unwrap().peers.len(), 1);
+}
+
+struct Others(watch::Receiver<Arc<Members>>);
+
+impl Others {
+    async fn until(&mut self, wanted: impl Fn(&Members) -> bool) -> Arc<Members> {
+        let last = self.0.clone();
+        match tokio::time::timeout(Duration::from_secs(40), self.0.wait_for(|members| wanted(members))).await
+        {
+            Ok(members) => members.unwrap().clone(),
+            Err(_) => panic!("not within 40 s: {:#?}", last.borrow()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spares_and_gateways_are_found_and_leave() {
+    for closed in [false, true] {
+        let start = async |dht| {
+            Peer::with(dht, Transport::Tcp, |config| config.secrets = secrets(&["a"]).filter(|_| closed))
+                .await
+        };
+        let bootstrap = start(DhtMode::Server).await;
+        let entry = bootstrap.addresses().await;
+        let spare = Member::join(start(DhtMode::Server).await, &entry, Some(vec![]));
+        spare.role.send_replace(Some(member(Role::Spare)));
+        let gateway = Member::join(start(DhtMode::Client).await, &entry, Some(vec![]));
+        gateway.role.send_replace(Some(member(Role::Gateway)));
+
+        let coordinator = Member::join(start(DhtMode::Client).await, &entry, Some(vec![]));
+        coordinator.role.send_replace(Some(member(Role::Gateway)));
+        let config = WatchConfig { cluster: CLUSTER.into(), forget_after: Duration::from_secs(900) };
+        let Watched { view, members } =
+            shard_node::watch::spawn_with_members(coordinator.peer.network.clone(), config);
+        let (mut shown, mut others) = (Shown(view), Others(members));
+        let of = |members: &Members, wanted: &Member| {
+            members.all.iter().find(|one| one.peer == wanted.peer.network.local_peer()).cloned()
+        };
+        let all = others
+            .until(|now| now.spares().any(|spare| spare.connected) && now.gateways().count() == 2)
+            .await;
+        let found = of(&all, &spare).unwrap();
+        assert_eq!((found.role, found.capabilities.cpu_cores), (Role::Spare, 3));
+        assert!(found.announced_ms >= found.incarnation && !found.addresses.is_empty());
+        assert!(of(&all, &coordinator).unwrap().connected && !of(&all, &gateway).unwrap().connected);
+
+        // The spare gets a shard: it is a spare no longer.
+        spare.shards.send_replace(vec![shard(0, ReplicaState::Ready)]);
+        spare.role.send_replace(None);
+        others.until(|now| now.spares().count() == 0).await;
+        shown.until(|view| view.serving().count() == 1).await;
+        gateway.joiner.leave().await;
+        others.until(|now| now.gateways().count() == 1).await;
+    }
+}
+
+/// Every program is in another step of the change from one secret to the next: who is beside it still finds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_changes_its_secret_without_an_outage() {
+    for (first, second) in
+        [(&["old"][..], &["old", "new"][..]), (&["old", "new"], &["new", "old"]), (&["new", "old"], &["new"])]
+    {
+        let bootstrap = Peer::member(DhtMode::Server, Transport::Tcp, first).await;
+        let entry = bootstrap.addresses().await;
+        let mut nodes = Vec::new();
+        for (id, names) in [(0, first), (1, second), (2, second)] {
+            let peer = Peer::member(DhtMode::Server, Transport::Tcp, names).await;
+            nodes.push(Member::join(peer, &entry, Some(vec![shard(id, ReplicaState::Ready)])));
+        }
+        for names in [first, second] {
+            let peer = Peer::member(DhtMode::Client, Transport::Tcp, names).await;
+            let reader = Member::join(peer, &entry, None);
+            let config = WatchConfig { cluster: CLUSTER.into(), forget_after: Duration::from_secs(900) };
+            let mut shown = Shown(shard_node::watch::spawn(reader.peer.network.clone(), config));
+            shown.until(ClusterView::complete).await;
+        }
+    }
+}
+
+/// A lookup that finds nothing is told with its number and key, and not for every lookup.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_found_yet_is_told() {
+    let bootstrap = Peer::start(DhtMode::Server, Transport::Tcp).await;
+    let (mut gateway, _shown) = Member::gateway(Transport::Tcp, &bootstrap.addresses().await).await;
+    let report = gateway.reported(|report| matches!(report, JoinReport::NotFound { .. })).await;
+    let JoinReport::NotFound { key, .. } = report else { unreachable!() };
+    assert!(DhtKey::parse(CLUSTER, key.as_bytes()).is_some(), "{key}");
 }

@@ -19,8 +19,9 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, tcp,
 use serde_json::json;
 use shard_node::config::Transport;
 use shard_node::joiner::{Entry, JoinReport, Joiner, JoinerConfig};
-use shard_node::net::{DhtMode, NetError, NetEvent};
-use shard_wire::keys;
+use shard_node::net::{DhtMode, NetError, NetEvent, signed};
+use shard_wire::announce::{FileAnnouncement, FileInfo};
+use shard_wire::keys::{self, DhtKey};
 use shard_wire::message::{Request, Response};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -105,6 +106,19 @@ async fn a_stranger_gets_nothing() {
         let entry = server.addresses().await;
         let home = server.network.local_peer();
 
+        // Something to find: a member's announcement, in the store of the peer that the stranger asks.
+        let key = DhtKey::File("0f".repeat(32));
+        let value = FileAnnouncement {
+            cluster: CLUSTER.into(),
+            peer_id: home.to_string(),
+            file: FileInfo { info_hash: "0f".repeat(32), name: "f".into(), size: 1, plan: None },
+        };
+        let value = signed::seal(&server.keypair, server.network.secrets(), 1, &value).unwrap();
+        // Alone, it stores the record itself.
+        let _ = deadline(server.network.put_record(key.text(CLUSTER), value)).await;
+        let mut copies = deadline(server.network.get_records(key.text(CLUSTER))).await;
+        assert!(deadline(copies.recv()).await.is_some());
+
         let stranger = Peer::start(DhtMode::Client, transport).await.network;
         let me = stranger.local_peer();
         stranger.keep(home, true).await;
@@ -124,7 +138,7 @@ async fn a_stranger_gets_nothing() {
                 }
             };
             let record = async {
-                let mut found = stranger.get_records(keys::kademlia(CLUSTER)).await;
+                let mut found = stranger.get_records(key.text(CLUSTER)).await;
                 found.recv().await
             };
             let put = stranger.put_record_to(home, format!("{CLUSTER}/shard/0"), vec![1]);
@@ -228,6 +242,8 @@ async fn who_cannot_join_says_why() {
                 incarnation: 1,
                 entries: vec![Entry { peer: None, addresses: server.addresses().await }],
                 shards: None,
+                member: None,
+                files: None,
                 refresh_interval: Duration::from_secs(300),
             };
             let _joiner =

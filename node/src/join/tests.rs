@@ -14,8 +14,12 @@ struct Node {
 
 impl Node {
     fn new(bootstraps: usize, announces: bool) -> Self {
+        Self::with(bootstraps, announces, false)
+    }
+
+    fn with(bootstraps: usize, announces: bool, registers: bool) -> Self {
         let start = Instant::now();
-        let settings = JoinSettings { bootstraps, announces, refresh_interval: REFRESH, seed: 7 };
+        let settings = JoinSettings { bootstraps, announces, registers, refresh_interval: REFRESH, seed: 7 };
         Self { join: Join::new(settings, start), start, peer: PeerId::random() }
     }
 
@@ -54,6 +58,8 @@ impl Node {
 }
 
 const DIAL: JoinAction = JoinAction::Dial { bootstrap: 0 };
+const ALL: JoinAction = JoinAction::Register { all: true };
+const NEW: JoinAction = JoinAction::Register { all: false };
 const STORED: JoinEvent = JoinEvent::Announced { stored: true };
 
 #[test]
@@ -159,8 +165,74 @@ fn a_failed_announcement_is_repeated_soon() {
     assert_eq!(node.on(7.0, &JoinEvent::Tick), [JoinAction::Announce]);
 }
 
+/// Files have a life of their own beside the shards: neither holds the other up.
 #[test]
-fn a_gateway_joins_and_announces_nothing() {
+fn files_are_registered_before_the_shards_are_announced() {
+    use JoinAction::Announce;
+    let registered = |stored| JoinEvent::Registered { stored };
+    let mut node = Node::with(1, true, true);
+    let (reached, enter, lost) = (node.reached(), node.enter(), node.lost());
+    let table = [
+        (0.0, JoinEvent::Started, vec![DIAL]),
+        (0.1, JoinEvent::FilesChanged, vec![]),
+        (0.2, reached.clone(), vec![enter.clone()]),
+        (0.3, JoinEvent::RoutingUpdated, vec![ALL, Announce]),
+        // What changes while it is being told is told after that.
+        (0.4, JoinEvent::FilesChanged, vec![]),
+        (0.5, STORED, vec![]),
+        (0.6, JoinEvent::Changed, vec![Announce]),
+        (0.7, registered(true), vec![NEW]),
+        (0.8, STORED, vec![]),
+        (1.0, registered(true), vec![]),
+        // A shard changes: the files have not. And the other way round.
+        (10.0, JoinEvent::Changed, vec![Announce]),
+        (10.1, STORED, vec![]),
+        (20.0, JoinEvent::FilesChanged, vec![NEW]),
+        // Nobody took a file: again soon, and that alone.
+        (20.1, registered(false), vec![]),
+        (25.0, JoinEvent::Tick, vec![]),
+        (25.1, JoinEvent::Tick, vec![NEW]),
+        (25.2, registered(true), vec![]),
+        (310.1, JoinEvent::Tick, vec![Announce]),
+        (310.2, STORED, vec![]),
+        (325.2, JoinEvent::Tick, vec![NEW]),
+        (325.3, registered(true), vec![]),
+        // A bootstrap that is reached again may know nothing.
+        (330.0, lost, vec![]),
+        (331.0, JoinEvent::Tick, vec![DIAL]),
+        (331.1, reached, vec![enter, ALL, Announce]),
+        (331.2, JoinEvent::Leave, vec![JoinAction::Withdraw]),
+    ];
+    for (at, event, actions) in table {
+        assert_eq!(node.on(at, &event), actions, "{event:?} at {at}");
+    }
+}
+
+/// An origin: the bootstrap itself, with files and no shard.
+#[test]
+fn a_bootstrap_registers_its_files_when_somebody_comes() {
+    let mut node = Node::with(0, false, true);
+    assert_eq!(node.on(0.0, &JoinEvent::Started), []);
+    assert_eq!(node.on(1.0, &JoinEvent::FilesChanged), []);
+    assert_eq!(node.deadline(), None);
+    assert_eq!(node.on(9.0, &JoinEvent::RoutingUpdated), [ALL]);
+    node.on(9.1, &JoinEvent::Registered { stored: true });
+    assert_eq!(node.deadline(), Some(309.1));
+    assert_eq!(node.on(10.0, &JoinEvent::FilesChanged), [NEW]);
+    assert_eq!(node.on(11.0, &JoinEvent::Leave), []);
+}
+
+#[test]
+fn files_alone_do_not_wait_for_the_dht_for_ever_either() {
+    let mut node = Node::with(1, false, true);
+    node.on(0.0, &JoinEvent::Started);
+    let reached = node.reached();
+    node.on(1.0, &reached);
+    assert_eq!(node.on(16.0, &JoinEvent::Tick), [ALL]);
+}
+
+#[test]
+fn a_tool_joins_and_announces_nothing() {
     let mut node = Node::new(1, false);
     let (reached, enter, lost) = (node.reached(), node.enter(), node.lost());
     assert_eq!(node.on(0.0, &JoinEvent::Started), [DIAL]);

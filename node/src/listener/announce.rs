@@ -1,12 +1,18 @@
 //! What a node announces of its shards: every change at once, but the progress of a download only now and then, for
 //! every announcement is a walk through the DHT.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shard_wire::announce::ShardInfo;
+use shard_wire::announce::{FileInfo, MemberInfo, ShardInfo};
+use shard_wire::command::TorrentFile;
+use shard_wire::keys::Role;
 use tokio::sync::watch;
 
 use crate::clock::sleep_until;
+use crate::config::EngineConfig;
+use crate::library::Library;
+use crate::serving;
 use crate::shards::Holding;
 
 /// Points of progress that are worth an announcement, and the least time between two for progress alone.
@@ -41,6 +47,55 @@ pub(super) fn spawn(mut holdings: watch::Receiver<Vec<Holding>>) -> watch::Recei
         }
     });
     announced
+}
+
+/// A node without a shard is a spare, as long as it has none.
+pub(super) fn spare(
+    mut holdings: watch::Receiver<Vec<Holding>>,
+    engine: EngineConfig,
+) -> watch::Receiver<Option<MemberInfo>> {
+    let info = move |holdings: &[Holding]| {
+        let capabilities = serving::capabilities(&engine);
+        holdings.is_empty().then_some(MemberInfo { role: Role::Spare, capabilities })
+    };
+    let (publish, spare) = watch::channel(info(&holdings.borrow_and_update()));
+    tokio::spawn(async move {
+        while holdings.changed().await.is_ok() {
+            let now = info(&holdings.borrow_and_update());
+            publish.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+        }
+    });
+    spare
+}
+
+/// The files that are registered in the DHT.
+pub(super) fn files(
+    mut listed: watch::Receiver<Vec<TorrentFile>>,
+    plan: watch::Receiver<Option<Arc<Library>>>,
+) -> watch::Receiver<Vec<FileInfo>> {
+    let infos = move |listed: &[TorrentFile]| {
+        let plan = plan.borrow().clone();
+        let of_plan = |file: &TorrentFile| {
+            let library = plan.as_ref()?;
+            library.manifest.file(&file.name).filter(|named| named.sha256 == file.info_hash)?;
+            Some(library.plan.clone())
+        };
+        let info = |file: &TorrentFile| FileInfo {
+            info_hash: file.info_hash.clone(),
+            name: file.name.clone(),
+            size: file.size,
+            plan: of_plan(file),
+        };
+        listed.iter().map(info).collect::<Vec<_>>()
+    };
+    let (publish, files) = watch::channel(infos(&listed.borrow_and_update()));
+    tokio::spawn(async move {
+        while listed.changed().await.is_ok() {
+            let now = infos(&listed.borrow_and_update());
+            publish.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+        }
+    });
+    files
 }
 
 fn infos(holdings: &[Holding]) -> Vec<ShardInfo> {

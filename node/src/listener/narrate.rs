@@ -33,6 +33,8 @@ impl Narrator {
     pub(super) fn listen(self) -> impl FnMut(JoinReport) + Send + 'static {
         let Self { console, cluster, me, reached } = self;
         let mut routed = false;
+        // Files that are being registered: all of them, and those that are not yet.
+        let (mut registering, mut left) = (0, 0);
         move |event| match event {
             JoinReport::Connecting { .. } => console.say(&report::connecting()),
             JoinReport::Connected { peer, address } => {
@@ -55,6 +57,24 @@ impl Narrator {
                 let loaded = shard.capabilities.shard_loaded;
                 console.say(&report::announced(&cluster, shard.shard_id, &me, shard.layers, loaded));
             }
+            JoinReport::Registering { count } => {
+                (registering, left) = (count, count);
+                console.say(&report::registering_files(count));
+            }
+            JoinReport::FileRegistered { file } => {
+                console.say(&report::file_registered(&file.name, &file.info_hash));
+                left = usize::saturating_sub(left, 1);
+                if left == 0 {
+                    console.say(&report::files_registered(registering));
+                }
+            }
+            JoinReport::FileNotRegistered { file, error } => {
+                console.say(&report::file_not_registered(&file.name, &error));
+            }
+            JoinReport::FileWithdrawn { file } => tracing::info!(name = file.name, "no longer registered"),
+            JoinReport::MemberAnnounced { role } => tracing::info!(?role, "announced"),
+            JoinReport::MemberNotStored { role, error } => tracing::warn!(?role, error, "not announced"),
+            JoinReport::NotFound { query, key } => console.say(&report::record_not_found(query, &key)),
             JoinReport::NotStored { shard_id, error } => {
                 console.say(&report::announce_failed(shard_id, &error));
             }

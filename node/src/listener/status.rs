@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval_at, sleep};
 
 use crate::cluster::ClusterView;
 use crate::library::Library;
@@ -57,8 +57,10 @@ impl Reporter {
 
     /// Prints until the network ends.
     pub(super) async fn tell(mut self, console: Console) {
-        let mut repeat = interval(REPEAT);
+        let mut repeat = interval_at(Instant::now() + REPEAT, REPEAT);
         let mut told = None;
+        // The first one is no change of anything.
+        self.view.mark_changed();
         loop {
             let due = tokio::select! {
                 _ = repeat.tick() => true,

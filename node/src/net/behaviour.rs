@@ -105,7 +105,11 @@ fn kademlia(config: &NetConfig, protocol: StreamProtocol) -> kad::Behaviour<Reco
         .set_publication_interval(None)
         .set_provider_publication_interval(None)
         .set_caching(kad::Caching::Disabled);
-    let mut behaviour = kad::Behaviour::with_config(peer, RecordTable::new(config.cluster.clone()), settings);
+    let mut behaviour = kad::Behaviour::with_config(
+        peer,
+        RecordTable::new(config.cluster.clone(), config.secrets.clone()),
+        settings,
+    );
     behaviour.set_mode(Some(match config.dht {
         DhtMode::Server => kad::Mode::Server,
         DhtMode::Client => kad::Mode::Client,

@@ -170,6 +170,9 @@ impl EventLoop {
             Command::StopProviding { key } => {
                 self.swarm.behaviour_mut().kademlia.stop_providing(&kad::RecordKey::new(&key));
             }
+            Command::RemoveRecord { key } => {
+                self.swarm.behaviour_mut().kademlia.remove_record(&kad::RecordKey::new(&key));
+            }
             Command::GetProviders { key, found } => {
                 self.queries.get_providers(&mut self.swarm.behaviour_mut().kademlia, &key, found);
             }

@@ -11,8 +11,10 @@
 
 mod behaviour;
 mod codec;
+mod config;
 mod dials;
 mod error;
+mod event;
 mod event_loop;
 pub mod hex;
 pub mod identity;
@@ -26,13 +28,14 @@ mod transport;
 
 use std::time::Duration;
 
-use libp2p::identity::Keypair;
 use libp2p::request_response::ResponseChannel;
 use libp2p::{Multiaddr, PeerId};
 use shard_wire::message::{Request, Response};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+pub use config::{DhtMode, NetConfig};
 pub use error::NetError;
+pub use event::NetEvent;
 pub use secret::Secrets;
 
 pub use crate::config::Transport;
@@ -45,102 +48,6 @@ const EVENTS: usize = 1024;
 const INBOUND: usize = 64;
 /// Answers to one lookup that wait to be read; more are dropped.
 const FOUND: usize = 256;
-
-/// Whether a peer stores records for others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DhtMode {
-    /// It does: bootstrap and shard nodes.
-    Server,
-    /// It only asks: gateways, tools, nodes behind NAT.
-    Client,
-}
-
-/// What a peer is.
-#[derive(Clone, Debug)]
-pub struct NetConfig {
-    /// Its identity.
-    pub keypair: Keypair,
-    /// The cluster: names the DHT.
-    pub cluster: String,
-    /// Its name in identify, see [`shard_wire::keys::identify`].
-    pub identify: String,
-    /// What its members know: who does not is no peer. `None` is an open cluster.
-    pub secrets: Option<Secrets>,
-    /// How it dials and listens.
-    pub transport: Transport,
-    /// Whether it stores records.
-    pub dht: DhtMode,
-    /// How long a record lives without being announced again.
-    pub record_ttl: Duration,
-    /// How long a connection that nobody uses or keeps stays open.
-    pub idle_timeout: Duration,
-    /// Addresses that others reach it at, beside those it listens on.
-    pub external_addresses: Vec<Multiaddr>,
-}
-
-impl NetConfig {
-    /// A peer with the timings of the network contract and a refresh interval of 300 s.
-    pub fn new(
-        keypair: Keypair,
-        cluster: impl Into<String>,
-        identify: impl Into<String>,
-        dht: DhtMode,
-    ) -> Self {
-        Self {
-            keypair,
-            cluster: cluster.into(),
-            identify: identify.into(),
-            secrets: None,
-            transport: Transport::Dual,
-            dht,
-            record_ttl: Duration::from_secs(3 * 300),
-            idle_timeout: Duration::from_secs(60),
-            external_addresses: Vec::new(),
-        }
-    }
-}
-
-/// What happens on the network.
-#[derive(Clone, Debug, PartialEq)]
-pub enum NetEvent {
-    /// The first connection to a peer.
-    Connected {
-        /// The peer.
-        peer: PeerId,
-        /// The address that was dialled, or that it came from.
-        address: Multiaddr,
-        /// We dialled.
-        outbound: bool,
-    },
-    /// The last connection to a peer is gone.
-    Disconnected {
-        /// The peer.
-        peer: PeerId,
-    },
-    /// A peer that we dialled without a cluster secret has closed the connection before it said who it is: so does a
-    /// member of a closed cluster. `Disconnected` follows.
-    Refused {
-        /// The peer.
-        peer: PeerId,
-    },
-    /// The DHT knows another peer.
-    RoutingUpdated {
-        /// The peer.
-        peer: PeerId,
-    },
-    /// A DHT bootstrap ended.
-    Bootstrapped,
-    /// We listen on one more address.
-    Listening {
-        /// The address.
-        address: Multiaddr,
-    },
-    /// We no longer listen on one.
-    ListeningEnded {
-        /// The address.
-        address: Multiaddr,
-    },
-}
 
 /// A peer's request.
 #[derive(Debug)]
@@ -208,6 +115,7 @@ enum Command {
     GetRecords { key: String, found: mpsc::Sender<Vec<u8>> },
     Provide { key: String, reply: Reply<()> },
     StopProviding { key: String },
+    RemoveRecord { key: String },
     GetProviders { key: String, found: mpsc::Sender<PeerId> },
     Find { peer: PeerId, reply: Reply<Vec<Multiaddr>> },
     Snapshot { reply: oneshot::Sender<Snapshot> },
@@ -358,6 +266,11 @@ impl Network {
     /// Provides a key no longer. What others have stored expires.
     pub async fn stop_providing(&self, key: String) {
         self.tell(Command::StopProviding { key }).await;
+    }
+
+    /// Forgets our own record under a key. What others have stored expires.
+    pub async fn remove_record(&self, key: String) {
+        self.tell(Command::RemoveRecord { key }).await;
     }
 
     /// Looks the providers of a key up: each as it is found, until the query ends or the receiver is dropped.

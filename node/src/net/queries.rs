@@ -1,9 +1,11 @@
 //! DHT queries under way, and who waits for each.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use libp2p::kad::{
-    self, GetProvidersOk, GetRecordOk, PeerInfo, QueryId, QueryResult, Quorum, Record, RecordKey,
+    self, GetProvidersOk, GetRecordError, GetRecordOk, PeerInfo, QueryId, QueryResult, Quorum, Record,
+    RecordKey,
 };
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
@@ -14,9 +16,15 @@ use super::{NetError, NetEvent, Reply};
 
 type Kademlia = kad::Behaviour<RecordTable>;
 
+/// Lookups that found nothing and are told, in a time: who waits for a node to announce itself asks often.
+const TOLD: u32 = 8;
+const TOLD_IN: Duration = Duration::from_secs(10);
+
 #[derive(Default)]
 pub(super) struct Queries {
     pending: HashMap<QueryId, Waiting>,
+    told_since: Option<Instant>,
+    told: u32,
 }
 
 /// Who waits for a query.
@@ -87,11 +95,18 @@ impl Queries {
         result: QueryResult,
         last: bool,
     ) -> Option<NetEvent> {
+        let mut event = None;
         match (result, self.pending.get(&id)) {
             (QueryResult::Bootstrap(_), _) => return last.then_some(NetEvent::Bootstrapped),
             (QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))), Some(Waiting::Records(to))) => {
                 // A reader that is far behind misses a copy, not a record: every replica has several.
                 let _ = to.try_send(found.record.value);
+            }
+            (
+                QueryResult::GetRecord(Err(GetRecordError::NotFound { key, .. })),
+                Some(Waiting::Records(_)),
+            ) => {
+                event = self.not_found(id, &key);
             }
             (
                 QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })),
@@ -120,7 +135,19 @@ impl Queries {
                 query.finish();
             }
         }
-        None
+        event
+    }
+
+    fn not_found(&mut self, id: QueryId, key: &RecordKey) -> Option<NetEvent> {
+        let now = Instant::now();
+        if self.told_since.is_none_or(|since| now - since >= TOLD_IN) {
+            (self.told_since, self.told) = (Some(now), 0);
+        }
+        self.told += 1;
+        // Kademlia shows the number of a query only as text.
+        let query = id.to_string().parse().ok()?;
+        let key = String::from_utf8_lossy(key.as_ref()).into_owned();
+        (self.told <= TOLD).then_some(NetEvent::NotFound { query, key })
     }
 
     fn full(&self) -> bool {

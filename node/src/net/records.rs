@@ -1,4 +1,11 @@
 //! The part of the DHT that this node stores: checked, bounded, expiring.
+//!
+//! ```text
+//!  put ─▶ a key of ours? ─▶ signature, MAC, bounds, owner (signed) ─▶ newer than what this peer said? ─▶ room?
+//! ```
+//! Room is bounded for each kind of key, and in each for every peer: one member cannot crowd the others out.
+
+mod providers;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,69 +16,125 @@ use std::time::Instant;
 use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
-use shard_wire::announce::MAX_ADDRESSES;
-use shard_wire::keys::{MAX_SHARDS, ShardKey};
+use shard_wire::keys::{DhtKey, MAX_FILES_PER_PEER, MAX_SHARDS, Role};
 
+use super::secret::Secrets;
 use super::signed;
 
-/// Every shard with eight replicas, twice.
-const MAX_RECORDS: usize = 16 * MAX_SHARDS as usize;
-/// Replicas of one shard.
-const MAX_PROVIDERS: usize = 64;
+use providers::Providers;
 
-/// Announcements and providers of one cluster's shards.
+/// Every shard with eight replicas, twice; a node has each at most, under both keys.
+const SHARDS: Room = Room { records: 16 * MAX_SHARDS as usize, share: 2 * MAX_SHARDS as usize };
+/// A peer is a spare, a gateway, or both.
+const MEMBERS: Room = Room { records: 1024, share: Role::ALL.len() };
+/// Sixteen models of 256 shards.
+const FILES: Room = Room { records: 4 * MAX_FILES_PER_PEER, share: MAX_FILES_PER_PEER };
+
+/// How many records of one kind there may be, and how many of them by one peer.
+#[derive(Clone, Copy)]
+struct Room {
+    records: usize,
+    share: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Shard,
+    Member,
+    File,
+}
+
+impl Kind {
+    fn of(key: &DhtKey) -> Self {
+        match key {
+            DhtKey::Shard(_) | DhtKey::Replica(..) => Self::Shard,
+            DhtKey::Members(_) | DhtKey::Member(..) => Self::Member,
+            DhtKey::File(_) => Self::File,
+        }
+    }
+
+    fn room(self) -> Room {
+        match self {
+            Self::Shard => SHARDS,
+            Self::Member => MEMBERS,
+            Self::File => FILES,
+        }
+    }
+}
+
+/// Announcements and providers of one cluster.
 pub(super) struct RecordTable {
     cluster: String,
-    records: HashMap<RecordKey, Record>,
-    providers: HashMap<RecordKey, Vec<ProviderRecord>>,
+    secrets: Option<Secrets>,
+    records: HashMap<RecordKey, Stored>,
+    providers: Providers,
+}
+
+pub(super) struct Stored {
+    record: Record,
+    kind: Kind,
+    peer: PeerId,
+    sequence: u64,
 }
 
 impl RecordTable {
-    pub(super) fn new(cluster: String) -> Self {
-        Self { cluster, records: HashMap::new(), providers: HashMap::new() }
+    pub(super) fn new(cluster: String, secrets: Option<Secrets>) -> Self {
+        Self { cluster, secrets, records: HashMap::new(), providers: Providers::default() }
     }
 
-    /// Whether a record may replace what is stored: it is its peer's own, and not older than what that peer said last.
-    fn admit(&self, record: &Record) -> Result<()> {
-        let stored = self.records.get(&record.key);
-        if stored.is_some_and(|stored| stored.value == record.value) {
-            return Ok(());
-        }
-        let Some(key) = ShardKey::parse(&self.cluster, record.key.as_ref()) else {
+    /// What a record is, when it may be stored: it is its peer's own, not older than what that peer said last, and
+    /// there is room.
+    fn admit(&mut self, record: &Record) -> Result<(Kind, PeerId, u64)> {
+        let Some(key) = DhtKey::parse(&self.cluster, record.key.as_ref()) else {
             tracing::debug!(key = ?record.key, "a record under a foreign key is refused");
             return Err(Error::MaxRecords);
         };
-        let new = signed::open(&self.cluster, &key, &record.value).map_err(|error| {
+        if let Some(stored) = self.records.get(&record.key)
+            && stored.record.value == record.value
+        {
+            return Ok((stored.kind, stored.peer, stored.sequence));
+        }
+        let checked = signed::check(&self.cluster, self.secrets.as_ref(), &key, &record.value);
+        let (peer, sequence) = checked.map_err(|error| {
             tracing::debug!(%error, key = ?record.key, "a record is refused");
             Error::ValueTooLarge
         })?;
-        let old = stored.and_then(|stored| signed::open(&self.cluster, &key, &stored.value).ok());
-        match old {
-            Some(old) if old.peer == new.peer && old.sequence > new.sequence => Err(Error::MaxRecords),
-            _ => Ok(()),
+        let kind = Kind::of(&key);
+        match self.records.get(&record.key) {
+            Some(old) if old.peer == peer && old.sequence > sequence => Err(Error::MaxRecords),
+            Some(old) if old.peer == peer => Ok((kind, peer, sequence)),
+            other => self.make_room(kind, peer, other.is_none()).map(|()| (kind, peer, sequence)),
         }
+    }
+
+    fn make_room(&mut self, kind: Kind, peer: PeerId, new: bool) -> Result<()> {
+        let Room { records, share } = kind.room();
+        let fits = |table: &Self| {
+            let of_kind = || table.records.values().filter(|stored| stored.kind == kind);
+            let theirs = of_kind().filter(|stored| stored.peer == peer).count();
+            theirs < share && (!new || of_kind().count() < records)
+        };
+        if fits(self) {
+            return Ok(());
+        }
+        let now = Instant::now();
+        self.records.retain(|_, stored| !stored.record.is_expired(now));
+        if fits(self) { Ok(()) } else { Err(Error::MaxRecords) }
     }
 }
 
 impl RecordStore for RecordTable {
     type RecordsIter<'a> =
-        iter::Map<hash_map::Values<'a, RecordKey, Record>, fn(&'a Record) -> Cow<'a, Record>>;
+        iter::Map<hash_map::Values<'a, RecordKey, Stored>, fn(&'a Stored) -> Cow<'a, Record>>;
     type ProvidedIter<'a> = iter::Empty<Cow<'a, ProviderRecord>>;
 
     fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>> {
-        self.records.get(key).map(Cow::Borrowed)
+        self.records.get(key).map(|stored| Cow::Borrowed(&stored.record))
     }
 
     fn put(&mut self, record: Record) -> Result<()> {
-        self.admit(&record)?;
-        if self.records.len() >= MAX_RECORDS && !self.records.contains_key(&record.key) {
-            let now = Instant::now();
-            self.records.retain(|_, stored| !stored.is_expired(now));
-            if self.records.len() >= MAX_RECORDS {
-                return Err(Error::MaxRecords);
-            }
-        }
-        self.records.insert(record.key.clone(), record);
+        let (kind, peer, sequence) = self.admit(&record)?;
+        self.records.insert(record.key.clone(), Stored { record, kind, peer, sequence });
         Ok(())
     }
 
@@ -80,27 +143,18 @@ impl RecordStore for RecordTable {
     }
 
     fn records(&self) -> Self::RecordsIter<'_> {
-        self.records.values().map(Cow::Borrowed)
+        self.records.values().map(|stored| Cow::Borrowed(&stored.record))
     }
 
-    fn add_provider(&mut self, mut record: ProviderRecord) -> Result<()> {
-        // The keys are as many as there are shards, so only the providers of each need a bound.
-        let Some(ShardKey::Shard(_)) = ShardKey::parse(&self.cluster, record.key.as_ref()) else {
+    fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
+        let Some(key) = DhtKey::parse(&self.cluster, record.key.as_ref()) else {
             return Err(Error::MaxProvidedKeys);
         };
-        record.addresses.truncate(MAX_ADDRESSES);
-        let providers = self.providers.entry(record.key.clone()).or_default();
-        let now = Instant::now();
-        providers.retain(|stored| stored.provider != record.provider && !stored.is_expired(now));
-        if providers.len() >= MAX_PROVIDERS {
-            return Err(Error::MaxProvidedKeys);
-        }
-        providers.push(record);
-        Ok(())
+        self.providers.add(&key, record)
     }
 
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
-        self.providers.get(key).cloned().unwrap_or_default()
+        self.providers.of(key).to_vec()
     }
 
     /// Empty: each peer announces its own keys again, so Kademlia has nothing to republish.
@@ -109,113 +163,9 @@ impl RecordStore for RecordTable {
     }
 
     fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) {
-        if let Some(providers) = self.providers.get_mut(key) {
-            providers.retain(|stored| stored.provider != *provider);
-            if providers.is_empty() {
-                self.providers.remove(key);
-            }
-        }
+        self.providers.remove(key, provider);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use libp2p::identity::Keypair;
-    use shard_wire::announce::SignedRecord;
-
-    use super::super::hex;
-    use super::signed::tests::announcement;
-    use super::*;
-
-    fn provider(key: &str) -> ProviderRecord {
-        ProviderRecord::new(RecordKey::new(&key), PeerId::random(), vec!["/memory/1".parse().unwrap(); 100])
-    }
-
-    #[test]
-    fn providers_are_bounded_and_make_room_when_they_expire() {
-        let mut table = RecordTable::new("c".into());
-        let key = RecordKey::new(&"c/shard/0");
-        for key in ["d/shard/0", "c/shard/256", "c/shard/0/x", "x"] {
-            assert!(table.add_provider(provider(key)).is_err(), "{key}");
-        }
-        let expired = ProviderRecord { expires: Some(Instant::now()), ..provider("c/shard/0") };
-        table.add_provider(expired).unwrap();
-        for _ in 0..MAX_PROVIDERS {
-            table.add_provider(provider("c/shard/0")).unwrap();
-        }
-        assert!(table.add_provider(provider("c/shard/0")).is_err());
-        // Who is in it may say so again.
-        let again = table.providers(&key)[0].clone();
-        table.add_provider(again.clone()).unwrap();
-        assert_eq!(table.providers(&key).len(), MAX_PROVIDERS);
-        assert!(table.providers(&key).iter().all(|stored| stored.addresses.len() == MAX_ADDRESSES));
-        table.remove_provider(&key, &again.provider);
-        table.add_provider(provider("c/shard/0")).unwrap();
-    }
-
-    #[test]
-    fn a_full_table_makes_room_for_what_has_not_expired() {
-        let mut table = RecordTable::new("c".into());
-        let now = Instant::now();
-        for number in 0..MAX_RECORDS {
-            let expires = now + Duration::from_secs(if number == 0 { 0 } else { 60 });
-            let record =
-                Record { expires: Some(expires), ..Record::new(RecordKey::new(&number.to_string()), vec![]) };
-            table.records.insert(record.key.clone(), record);
-        }
-        let record = |id: u32| {
-            let keypair = Keypair::generate_ed25519();
-            let peer_id = keypair.public().to_peer_id().to_string();
-            let value = signed::seal(&keypair, 1, &announcement("c", &peer_id, id)).unwrap();
-            Record::new(RecordKey::new(&ShardKey::Replica(id, peer_id).text("c")), value)
-        };
-        table.put(record(0)).unwrap();
-        assert!(table.put(record(1)).is_err());
-        assert_eq!(table.records.len(), MAX_RECORDS);
-    }
-
-    #[test]
-    fn nobody_announces_for_another() {
-        let (keypair, other) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
-        let (me, them) = (keypair.public().to_peer_id().to_string(), other.public().to_peer_id().to_string());
-        let mine = ShardKey::Replica(1, me.clone()).text("c");
-        let seal = |sequence, cluster: &str, peer: &str| {
-            signed::seal(&keypair, sequence, &announcement(cluster, peer, 1)).unwrap()
-        };
-        let good = seal(7, "c", &me);
-        let changed = |change: fn(&mut SignedRecord, &str)| {
-            let mut record: SignedRecord = serde_json::from_slice(&good).unwrap();
-            change(&mut record, &hex::encode(&other.public().encode_protobuf()));
-            serde_json::to_vec(&record).unwrap()
-        };
-        let mut table = RecordTable::new("c".into());
-        let mut put = |key: &str, value: &[u8]| table.put(Record::new(RecordKey::new(&key), value.to_vec()));
-        let refused: Vec<(&str, String, Vec<u8>)> = vec![
-            ("another peer's key", ShardKey::Replica(1, them.clone()).text("c"), good.clone()),
-            ("another shard's key", ShardKey::Shard(2).text("c"), good.clone()),
-            ("a key of no kind", "anything".into(), good.clone()),
-            ("another cluster's record", mine.clone(), seal(7, "d", &me)),
-            ("another peer's name", mine.clone(), seal(7, "c", &them)),
-            ("a changed sequence", mine.clone(), changed(|record, _| record.sequence += 1)),
-            (
-                "a changed payload",
-                mine.clone(),
-                changed(|record, _| record.payload = record.payload.replace("\"m\"", "\"n\"")),
-            ),
-            ("another's public key", mine.clone(), changed(|record, key| record.public_key = key.to_owned())),
-            ("no signature", mine.clone(), changed(|record, _| record.signature.clear())),
-            ("no JSON", mine.clone(), b"\xff".to_vec()),
-            ("too large", mine.clone(), vec![b' '; 9000]),
-        ];
-        for (what, key, value) in &refused {
-            assert!(put(key, value).is_err(), "{what}");
-        }
-        put(&ShardKey::Shard(1).text("c"), &good).unwrap();
-        put(&mine, &good).unwrap();
-        put(&mine, &good).unwrap();
-        assert!(put(&mine, &seal(6, "c", &me)).is_err(), "what was said before");
-        put(&mine, &seal(8, "c", &me)).unwrap();
-    }
-}
+mod tests;

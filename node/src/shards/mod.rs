@@ -93,7 +93,7 @@ pub struct ShardsConfig {
 
 impl Shards {
     /// Starts the task; it ends with the last handle, or when nobody sends plans any more.
-    pub fn spawn(config: ShardsConfig, plans: watch::Receiver<Option<Arc<Library>>>) -> Self {
+    pub fn spawn(config: ShardsConfig, mut plans: watch::Receiver<Option<Arc<Library>>>) -> Self {
         let (orders, ordered) = mpsc::channel(ORDERS);
         let (publish, holdings) = watch::channel(Vec::new());
         let mut task = Task {
@@ -108,6 +108,9 @@ impl Shards {
             work: JoinSet::new(),
             publish,
         };
+        // At once, so that whoever waits until it is settled sees what begins.
+        let plan = plans.borrow_and_update().clone();
+        task.on_plan(plan);
         task.publish();
         tokio::spawn(task.run(ordered, plans));
         Self { orders, holdings }
@@ -166,7 +169,6 @@ impl Task {
         mut orders: mpsc::Receiver<Order>,
         mut plans: watch::Receiver<Option<Arc<Library>>>,
     ) {
-        plans.mark_changed();
         let mut progress = interval(PROGRESS);
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

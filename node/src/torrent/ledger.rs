@@ -22,6 +22,8 @@ pub(super) const SETTLING: Duration = Duration::from_secs(5);
 /// Peers that are remembered for one file, and receivers of one piece.
 const MAX_PEERS: usize = 256;
 const MAX_RECEIVERS: usize = 4;
+/// Pieces that peers have asked for in vain; who asks for more of them waits without that way out.
+const MAX_REFUSED: usize = 1 << 16;
 
 /// Where the pieces of a file lie.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,7 +120,7 @@ impl<P: Copy + Eq + Hash> Ledger<P> {
 
 impl<P: Copy + Eq + Hash> Origin<P> {
     fn may_leave(&mut self, peer: P, piece: usize, times: u32, now: Instant) -> bool {
-        if self.heard.len() >= MAX_PEERS {
+        if self.heard.len() >= MAX_PEERS || self.refused.len() >= MAX_REFUSED {
             self.heard.retain(|_, at| now.saturating_duration_since(*at) < GONE);
             self.refused.retain(|(peer, _), _| self.heard.contains_key(peer));
         }
@@ -136,7 +138,9 @@ impl<P: Copy + Eq + Hash> Origin<P> {
         let since = self.refused.get(&(peer, piece));
         let unreachable = since.is_some_and(|at| now.saturating_duration_since(*at) >= UNREACHABLE);
         if times > 0 && held && !alone && !unreachable {
-            self.refused.entry((peer, piece)).or_insert(now);
+            if self.refused.len() < MAX_REFUSED {
+                self.refused.entry((peer, piece)).or_insert(now);
+            }
             return false;
         }
         self.refused.remove(&(peer, piece));

@@ -168,9 +168,9 @@ impl Part {
         // Two pieces of one byte would overwrite one another.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if is_there {
-            state.bits.set(piece)
+            state.bits.set(piece);
         } else {
-            state.bits.clear(piece)
+            state.bits.clear(piece);
         }
         let byte = piece / 8;
         let bits = state.bits.as_bytes().get(byte).copied().unwrap_or_default();

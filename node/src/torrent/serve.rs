@@ -30,6 +30,8 @@ use super::shelf::{Entry, Verdict};
 const STREAMS: usize = 512;
 /// Streams of one peer: two for each of its downloads, and some for manifests.
 const STREAMS_PER_PEER: usize = 32;
+/// Slots of one peer, which fetches so many files at once: it cannot take them all and then read nothing.
+const SLOTS_PER_PEER: usize = 4;
 /// A peer sends its next request, and takes a part of an answer, within this.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A stream that asks for nothing for so long gives its slot back.
@@ -50,13 +52,18 @@ impl Shelf {
         let mut incoming = control.accept(PROTOCOL)?;
         let shelf = self.clone();
         let all = Arc::new(Semaphore::new(STREAMS));
-        let peers = Arc::new(Mutex::new(HashMap::new()));
+        let (peers, served) = (Counts::default(), Counts::default());
         tokio::spawn(async move {
             while let Some((peer, stream)) = incoming.next().await {
                 // One too many is dropped: the asker tries another peer.
                 let Ok(permit) = Arc::clone(&all).try_acquire_owned() else { continue };
-                let Some(place) = Place::take(&peers, peer) else { continue };
-                let asker = Arc::new(Asker { shelf: shelf.clone(), peer, slot: Mutex::new(None) });
+                let Some(place) = Place::take(&peers, peer, STREAMS_PER_PEER) else { continue };
+                let asker = Arc::new(Asker {
+                    shelf: shelf.clone(),
+                    peer,
+                    served: served.clone(),
+                    slot: Mutex::new(None),
+                });
                 tokio::spawn(async move {
                     if let Err(error) = asker.answer_all(stream).await {
                         debug!(%peer, "torrent stream ended: {error}");
@@ -69,17 +76,19 @@ impl Shelf {
     }
 }
 
-/// One of a peer's streams.
+type Counts = Arc<Mutex<HashMap<PeerId, usize>>>;
+
+/// One of a peer's streams, or slots.
 struct Place {
-    peers: Arc<Mutex<HashMap<PeerId, usize>>>,
+    peers: Counts,
     peer: PeerId,
 }
 
 impl Place {
-    fn take(peers: &Arc<Mutex<HashMap<PeerId, usize>>>, peer: PeerId) -> Option<Self> {
+    fn take(peers: &Counts, peer: PeerId, most: usize) -> Option<Self> {
         let mut counts = peers.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(peer).or_default();
-        if *count >= STREAMS_PER_PEER {
+        if *count >= most {
             return None;
         }
         *count += 1;
@@ -103,8 +112,12 @@ impl Drop for Place {
 struct Asker {
     shelf: Shelf,
     peer: PeerId,
-    slot: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Slots of every peer.
+    served: Counts,
+    slot: Mutex<Option<Slot>>,
 }
+
+type Slot = (OwnedSemaphorePermit, Place);
 
 /// An answer that is ready to be written.
 enum Answer {
@@ -256,12 +269,13 @@ impl Asker {
     fn take_slot(&self) -> bool {
         let mut slot = self.lock_slot();
         if slot.is_none() {
-            *slot = Arc::clone(&self.shelf.inner.slots).try_acquire_owned().ok();
+            let permit = Arc::clone(&self.shelf.inner.slots).try_acquire_owned().ok();
+            *slot = permit.zip(Place::take(&self.served, self.peer, SLOTS_PER_PEER));
         }
         slot.is_some()
     }
 
-    fn lock_slot(&self) -> std::sync::MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+    fn lock_slot(&self) -> std::sync::MutexGuard<'_, Option<Slot>> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

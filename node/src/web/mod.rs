@@ -6,15 +6,21 @@
 //! 3 serve the API: a request is a prompt for the ring
 //! ```
 
+mod assign;
 mod coordinator;
 mod facts;
 mod pipeline;
 mod proof;
 
+use std::time::Duration;
+
+use libp2p::PeerId;
 use prometheus_client::registry::Registry;
+use shard_wire::announce::{Capabilities, MemberInfo};
+use shard_wire::keys::Role;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::now_ms;
 use crate::config::GatewayConfig;
@@ -29,7 +35,11 @@ use crate::shutdown::Shutdown;
 use crate::start::{self, Member, StartError};
 use crate::watch::WatchConfig;
 
+use assign::Assigner;
 pub use pipeline::Pipeline;
+
+/// Between announcements. No connection shows that a gateway lives, so its record does, and goes soon after it.
+const REFRESH: Duration = Duration::from_secs(60);
 
 /// Why a gateway cannot run.
 #[derive(Debug, Error)]
@@ -65,21 +75,29 @@ pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), We
     let listener = TcpListener::bind(address).await.map_err(|source| WebError::Listen { address, source })?;
     let identify = format!("gateway/{}", config.net.cluster);
     let ttl = start::record_ttl();
-    let Member { network, keypair, requests } = start::member(&config.net, identify, DhtMode::Client, ttl)?;
+    let Member { network, keypair, requests } =
+        start::member(&config.net, identify, DhtMode::Client, 3 * REFRESH)?;
     console.say(&report::peer_id(&network.local_peer()));
     tokio::spawn(start::refuse(requests, "this is a gateway: it serves no shard"));
 
+    let member = MemberInfo { role: Role::Gateway, capabilities: Capabilities::default() };
     let joiner_config = JoinerConfig {
         cluster: config.net.cluster.clone(),
         keypair,
         incarnation: now_ms(),
         entries: start::entries(&config.net),
         shards: None,
-        refresh_interval: ttl / 3,
+        member: Some(watch::channel(Some(member)).1),
+        files: None,
+        refresh_interval: REFRESH,
     };
-    let joiner = Joiner::spawn(network.clone(), joiner_config, narrate(console));
-    let watch = WatchConfig { cluster: config.net.cluster.clone(), forget_after: ttl };
-    let view = crate::watch::spawn(network.clone(), watch);
+    let (bootstraps, reached) = mpsc::channel(assign::REACHED);
+    let joiner = Joiner::spawn(network.clone(), joiner_config, narrate(console, bootstraps));
+    let watching = WatchConfig { cluster: config.net.cluster.clone(), forget_after: ttl };
+    let watched = crate::watch::spawn_with_members(network.clone(), watching);
+    let view = watched.view.clone();
+    let assigner = Assigner { network: network.clone(), watched, limit: config.recovery, reached };
+    tokio::spawn(assigner.run());
     let (gateway, inbox) = mpsc::channel(INBOX);
     let lanes = Lanes::spawn(
         network.local_peer(),
@@ -106,10 +124,14 @@ pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), We
     Ok(())
 }
 
-fn narrate(console: Console) -> impl FnMut(JoinReport) + Send + 'static {
+fn narrate(console: Console, bootstraps: mpsc::Sender<PeerId>) -> impl FnMut(JoinReport) + Send + 'static {
     move |event| match event {
         JoinReport::Connecting { .. } => console.say(&report::connecting()),
-        JoinReport::Connected { peer, address } => console.say(&report::connected(&peer, &address)),
+        JoinReport::Connected { peer, address } => {
+            console.say(&report::connected(&peer, &address));
+            // Full: as many wait already.
+            let _ = bootstraps.try_send(peer);
+        }
         JoinReport::Unreachable { error, retry_in, .. } => {
             console.say(&report::connect_failed(&error, retry_in));
         }

@@ -167,3 +167,22 @@ fn empty_nodes_get_their_shards_from_an_origin_and_from_one_another() {
         all.call("LIST_FILES", "{}")["data"]["files"].as_array().is_some_and(|files| files.len() == 3)
     });
 }
+
+#[test]
+fn a_fleet_of_nothing_but_spares_comes_up_by_itself_and_replaces_who_is_gone() {
+    let model = super::default_model();
+    let kept = Folder::new("origin-of-spares");
+    let source = ["--model-source", model.to_str().unwrap(), "--shards", "2", "--shards-dir"];
+    let bootstrap = Bootstrap::start("tcp", &[&source[..], &[kept.0.to_str().unwrap()]].concat());
+    let folders = ["spare-0", "spare-1", "spare-2"].map(Folder::new);
+    let mut nodes: Vec<_> = folders.iter().map(|folder| bootstrap.node("tcp", folder, &[])).collect();
+    let (_gateway, http) = bootstrap.gateway_with("tcp", &["--recovery-timeout", "2"]);
+    complete(&http);
+    let answer = generate(&http);
+
+    let serving = nodes.iter().position(|node| !shards(node).is_empty()).unwrap();
+    drop(nodes.remove(serving));
+    until("the loss is seen", || !get(&http, "/api/v1/pipeline", "x").contains("\"pipeline_complete\":true"));
+    complete(&http);
+    assert_eq!(generate(&http), answer);
+}

@@ -137,9 +137,13 @@ impl Bootstrap {
 
     /// A gateway that finds its shards here; its port.
     pub(crate) fn gateway(&self, transport: &str) -> (Running, String) {
+        self.gateway_with(transport, &[])
+    }
+
+    pub(crate) fn gateway_with(&self, transport: &str, more: &[&str]) -> (Running, String) {
         let http = free_port();
         let own = ["--listen-addr", "127.0.0.1", "--transport", transport, "--http-port", &http];
-        (Running::start("web_server", &[&own[..], &["--bootstrap", &self.address]].concat()), http)
+        (Running::start("web_server", &[&own[..], &["--bootstrap", &self.address], more].concat()), http)
     }
 }
 

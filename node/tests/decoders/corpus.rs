@@ -8,7 +8,7 @@ use shard_node::net::signed;
 use shard_wire::announce::{Capabilities, ReplicaState, ShardAnnouncement, ShardInfo as Shard};
 use shard_wire::command::{TorrentFile, TorrentPlan, Torrents};
 use shard_wire::frame::{Dtype, Frame, Header, Kind, LAST, StageTime, TO_GATEWAY};
-use shard_wire::keys::ShardKey;
+use shard_wire::keys::DhtKey;
 use shard_wire::layers::LayerRange;
 use shard_wire::manifest::{self, File, Manifest, PIECE_SIZE, Piece, TOKENIZER, Tensor, shard_name};
 use shard_wire::message::{ErrorCode, Request, Response};
@@ -234,15 +234,15 @@ fn records() -> Vec<Good> {
     let peer = keypair.public().to_peer_id().to_string();
     let ready = announcement(&peer, ReplicaState::Ready);
     let downloading = announcement(&peer, ReplicaState::Downloading);
-    let sealed = |announcement| signed::seal(&keypair, 5, announcement).unwrap();
-    let key = |key: ShardKey| key.text("llama-cluster").into_bytes();
+    let sealed = |announcement| signed::seal(&keypair, None, 5, announcement).unwrap();
+    let key = |key: DhtKey| key.text("llama-cluster").into_bytes();
     vec![
         ("record", "ready", sealed(&ready)),
         ("record", "downloading", sealed(&downloading)),
         ("announcement", "ready", bytes(&ready)),
         ("announcement", "downloading", bytes(&downloading)),
-        ("key", "shard", key(ShardKey::Shard(255))),
-        ("key", "replica", key(ShardKey::Replica(3, PEER.into()))),
+        ("key", "shard", key(DhtKey::Shard(255))),
+        ("key", "replica", key(DhtKey::Replica(3, PEER.into()))),
     ]
 }
 

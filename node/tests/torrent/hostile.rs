@@ -204,3 +204,31 @@ async fn requests_that_cannot_be_are_refused_and_others_are_served() {
     node.dial(&seeder.peer).await;
     node.fetch_whole(&made, &[seeder.id()]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_asks_on_many_streams_and_reads_nothing_leaves_slots_for_others() {
+    let made = Made::new(4, 47);
+    let seeder = Node::seeder(&made, Transport::Tcp, ShelfOptions::default()).await;
+    let greedy = Peer::start(DhtMode::Client, Transport::Tcp).await;
+    let peer = deadline(greedy.network.dial(Some(seeder.id()), seeder.peer.addresses().await)).await.unwrap();
+    let what =
+        std::array::from_fn(|i| u8::from_str_radix(&made.file().sha256[2 * i..2 * i + 2], 16).unwrap());
+    let piece = &made.file().pieces[1];
+    let request = Request { kind: Kind::Piece, length: piece.size as u32, offset: piece.offset, what };
+    let mut held = Vec::new();
+    let mut busy = 0;
+    for _ in 0..20 {
+        let mut stream =
+            deadline(greedy.network.streams().open_stream(peer, PROTOCOL)).await.expect("a stream");
+        stream.write_all(&request.encode()).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut head = [0; ANSWER_LEN];
+        deadline(stream.read_exact(&mut head)).await.unwrap();
+        busy += usize::from(decode_answer(&head) == Ok((Status::Busy, 0)));
+        held.push(stream);
+    }
+    assert_eq!(busy, 16, "it has four slots");
+    let node = Node::start(Transport::Tcp).await;
+    node.dial(&seeder.peer).await;
+    node.fetch_whole(&made, &[seeder.id()]).await;
+}

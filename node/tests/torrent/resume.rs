@@ -68,7 +68,8 @@ async fn two_downloads_of_one_file_fetch_it_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_is_believed_only_when_its_hash_is_right() {
     let made = Made::new(10, 21);
-    let seeder = Node::seeder(&made, Transport::Tcp, ShelfOptions::default()).await;
+    let options = ShelfOptions { upload_limit: Some(12 * MIB), ..ShelfOptions::default() };
+    let seeder = Node::seeder(&made, Transport::Tcp, options).await;
     type Spoil = fn(&mut Vec<u8>, &mut Vec<u8>);
     let cases: [(&str, Spoil, bool); 6] = [
         (

@@ -1,11 +1,22 @@
-//! What a shard node says of itself in the DHT, and the envelope that proves who said it.
+//! What members say in the DHT, and the envelope that proves who said it.
+//!
+//! | payload | says |
+//! |---|---|
+//! | [`ShardAnnouncement`] | this node has this shard, and is so far with it |
+//! | [`MemberAnnouncement`] | this peer is a spare node, or a gateway |
+//! | [`FileAnnouncement`] | this peer has this file |
 
+mod others;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::keys::MAX_SHARDS;
+use crate::keys::{DhtKey, MAX_SHARDS};
 use crate::layers::LayerRange;
 use crate::pipeline::Download;
+
+pub use others::{FileAnnouncement, FileInfo, MemberAnnouncement, MemberInfo};
 
 /// Bytes of a stored record at most.
 pub const MAX_RECORD_BYTES: usize = 8 * 1024;
@@ -36,6 +47,15 @@ pub struct SignedRecord {
 }
 
 impl SignedRecord {
+    /// What the HMAC is over: all that is signed, and by whom.
+    pub fn maced_bytes(&self) -> Vec<u8> {
+        let mut bytes = b"shardcluster record mac 1\n".to_vec();
+        bytes.extend_from_slice(&(self.public_key.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(self.public_key.as_bytes());
+        bytes.extend_from_slice(&Self::signed_bytes(self.sequence, &self.payload));
+        bytes
+    }
+
     /// What is signed: a label of this format, the sequence, the payload. The payload names its cluster and key.
     pub fn signed_bytes(sequence: u64, payload: &str) -> Vec<u8> {
         let mut bytes = b"shardcluster record 1\n".to_vec();
@@ -43,6 +63,21 @@ impl SignedRecord {
         bytes.extend_from_slice(payload.as_bytes());
         bytes
     }
+}
+
+/// What a record says.
+pub trait Payload: Serialize + DeserializeOwned {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// The first one that does not hold.
+    fn check(&self) -> Result<(), AnnouncementError>;
+    /// The cluster that it is about.
+    fn cluster(&self) -> &str;
+    /// Who says so.
+    fn peer_id(&self) -> &str;
+    /// Whether it may stand under this key.
+    fn belongs(&self, key: &DhtKey) -> bool;
 }
 
 /// How far a replica is.
@@ -158,6 +193,14 @@ pub enum AnnouncementError {
         /// How many.
         count: usize,
     },
+    /// No SHA-256.
+    #[error("the hash {0:?} is not 64 hex digits in lower case")]
+    Hash(String),
+    /// A name that could be taken for a path.
+    #[error(
+        "the file name {0:?} is none: 1 to {MAX_TEXT_BYTES} bytes, no slash, no control character, not only dots"
+    )]
+    FileName(String),
     /// A text that is too long.
     #[error("{field} has {bytes} bytes, at most {MAX_TEXT_BYTES}")]
     TextTooLong {
@@ -168,12 +211,8 @@ pub enum AnnouncementError {
     },
 }
 
-impl ShardAnnouncement {
-    /// Checks every bound.
-    ///
-    /// # Errors
-    /// The first one that does not hold.
-    pub fn check(&self) -> Result<(), AnnouncementError> {
+impl Payload for ShardAnnouncement {
+    fn check(&self) -> Result<(), AnnouncementError> {
         let ShardInfo { shard_id, total_shards, total_layers, layers, ref capabilities, .. } = self.shard;
         let known = total_shards > 0;
         if shard_id >= MAX_SHARDS || total_shards > MAX_SHARDS || (known && shard_id >= total_shards) {
@@ -187,26 +226,49 @@ impl ShardAnnouncement {
         {
             return Err(AnnouncementError::LayersOutOfRange { layers, total_layers });
         }
-        for addresses in [&self.listen_addresses, &self.external_addresses] {
-            if addresses.len() > MAX_ADDRESSES {
-                return Err(AnnouncementError::TooManyAddresses { count: addresses.len() });
-            }
-        }
-        let addresses =
-            self.listen_addresses.iter().chain(&self.external_addresses).map(|address| ("address", address));
-        let names = [
+        check_addresses(&[&self.listen_addresses, &self.external_addresses])?;
+        check_texts(&[
             ("cluster", &self.cluster),
             ("peer_id", &self.peer_id),
             ("plan", &self.shard.plan),
             ("model_name", &self.shard.model_name),
             ("model_sha256", &self.shard.model_sha256),
-        ];
-        for (field, text) in names.into_iter().chain(addresses) {
-            if text.len() > MAX_TEXT_BYTES {
-                return Err(AnnouncementError::TextTooLong { field, bytes: text.len() });
-            }
+        ])
+    }
+
+    fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    fn peer_id(&self) -> &str {
+        &self.peer_id
+    }
+
+    fn belongs(&self, key: &DhtKey) -> bool {
+        match key {
+            DhtKey::Shard(id) => *id == self.shard.shard_id,
+            DhtKey::Replica(id, peer) => *id == self.shard.shard_id && *peer == self.peer_id,
+            DhtKey::Members(_) | DhtKey::Member(..) | DhtKey::File(_) => false,
         }
-        Ok(())
+    }
+}
+
+fn check_addresses(kinds: &[&[String]]) -> Result<(), AnnouncementError> {
+    for addresses in kinds {
+        if addresses.len() > MAX_ADDRESSES {
+            return Err(AnnouncementError::TooManyAddresses { count: addresses.len() });
+        }
+        for address in *addresses {
+            check_texts(&[("address", address)])?;
+        }
+    }
+    Ok(())
+}
+
+fn check_texts(texts: &[(&'static str, &str)]) -> Result<(), AnnouncementError> {
+    match texts.iter().find(|(_, text)| text.len() > MAX_TEXT_BYTES) {
+        Some((field, text)) => Err(AnnouncementError::TextTooLong { field, bytes: text.len() }),
+        None => Ok(()),
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use shard_node::cluster::Cluster;
 use shard_node::config::{Bootstrap, Transport};
 use shard_node::net::{identity, signed};
-use shard_wire::announce::{MAX_ADDRESSES, MAX_RECORD_BYTES, ShardAnnouncement};
-use shard_wire::keys::{MAX_SHARDS, ShardKey};
+use shard_wire::announce::{MAX_ADDRESSES, MAX_RECORD_BYTES, Payload, ShardAnnouncement};
+use shard_wire::keys::{DhtKey, MAX_SHARDS};
 use shard_wire::pipeline::PipelineStatus;
 
 use crate::targets::json;
@@ -15,19 +15,20 @@ const CLUSTER: &str = "llama-cluster";
 
 /// A record under keys of both kinds, its own and others.
 pub fn record(data: &[u8]) -> bool {
-    let keys = (0..3).map(ShardKey::Shard).chain([ShardKey::Replica(1, "nobody".into())]);
-    let believed: Vec<_> =
-        keys.filter_map(|key| Some((signed::open(CLUSTER, &key, data).ok()?, key))).collect();
+    let keys = (0..3).map(DhtKey::Shard).chain([DhtKey::Replica(1, "nobody".into())]);
+    let believed: Vec<_> = keys
+        .filter_map(|key| Some((signed::open::<ShardAnnouncement>(CLUSTER, None, &key, data).ok()?, key)))
+        .collect();
     let Some((announced, key)) = believed.first() else { return false };
     assert_eq!(believed.len(), 1, "believed under {:?} and {key:?}", believed[1..].first());
     assert!(data.len() <= MAX_RECORD_BYTES);
     let announcement = &announced.announcement;
     assert_eq!(announcement.check(), Ok(()));
-    assert_eq!(*key, ShardKey::Shard(announcement.shard.shard_id));
+    assert_eq!(*key, DhtKey::Shard(announcement.shard.shard_id));
     assert_eq!((&*announcement.cluster, &announcement.peer_id), (CLUSTER, &announced.peer.to_string()));
-    let replica = ShardKey::Replica(announcement.shard.shard_id, announcement.peer_id.clone());
-    assert_eq!(signed::open(CLUSTER, &replica, data).ok().as_ref(), Some(announced));
-    assert!(signed::open("another", key, data).is_err());
+    let replica = DhtKey::Replica(announcement.shard.shard_id, announcement.peer_id.clone());
+    assert_eq!(signed::open(CLUSTER, None, &replica, data).ok().as_ref(), Some(announced));
+    assert!(signed::open::<ShardAnnouncement>("another", None, key, data).is_err());
     true
 }
 
@@ -42,9 +43,9 @@ pub fn announcement(data: &[u8]) -> bool {
     let keypair = identity::load_or_create(None).expect("a new key");
     announcement.cluster = CLUSTER.into();
     announcement.peer_id = keypair.public().to_peer_id().to_string();
-    let Ok(bytes) = signed::seal(&keypair, 7, &announcement) else { return false };
-    let key = ShardKey::Shard(announcement.shard.shard_id);
-    let announced = signed::open(CLUSTER, &key, &bytes).expect("sealed by us");
+    let Ok(bytes) = signed::seal(&keypair, None, 7, &announcement) else { return false };
+    let key = DhtKey::Shard(announcement.shard.shard_id);
+    let announced = signed::open::<ShardAnnouncement>(CLUSTER, None, &key, &bytes).expect("sealed by us");
     assert_eq!((announced.sequence, &announced.announcement), (7, &announcement));
 
     // A gateway tells of it, and whoever asks can read that.
@@ -59,10 +60,11 @@ pub fn announcement(data: &[u8]) -> bool {
 
 /// A key of the DHT.
 pub fn key(data: &[u8]) -> bool {
-    let Some(key) = ShardKey::parse(CLUSTER, data) else { return false };
+    let Some(key) = DhtKey::parse(CLUSTER, data) else { return false };
     assert_eq!(key.text(CLUSTER).as_bytes(), data);
-    let (ShardKey::Shard(id) | ShardKey::Replica(id, _)) = key;
-    assert!(id < MAX_SHARDS);
+    if let DhtKey::Shard(id) | DhtKey::Replica(id, _) = key {
+        assert!(id < MAX_SHARDS);
+    }
     true
 }
 

@@ -70,6 +70,8 @@ impl Ring {
             incarnation: now_ms(),
             entries: start::entries(&config),
             shards: None,
+            member: None,
+            files: None,
             refresh_interval: ttl / 3,
         };
         let joiner = Joiner::spawn(network.clone(), joining, |_| {});
