@@ -136,7 +136,8 @@ impl Commands {
                 Err((code, format!("shard {shard_id}: {}; the node goes on trying", problem.text)))
             }
             _ => {
-                let percent = holding.info.download.map_or(0.0, |download| download.percent);
+                let loaded = if holding.info.state == ReplicaState::Ready { 100.0 } else { 0.0 };
+                let percent = holding.info.download.map_or(loaded, |download| download.percent);
                 data(LoadedShard { shard_id, state: holding.info.state, percent })
             }
         }
