@@ -78,7 +78,7 @@ impl Commands {
             Ok(Command::Inference(params)) => self.inference(params).await,
             Ok(Command::ListFiles(params)) => list_files(&self.known, &params),
             Ok(Command::GetMetrics) => Ok(self.metrics()),
-            Ok(Command::SyncTorrents(told)) => sync_torrents(&self.known, peer, told, Registry::mine),
+            Ok(Command::SyncTorrents(told)) => sync_torrents(&self.known, peer, told, Registry::union),
         };
         respond(id, result)
     }

@@ -209,6 +209,13 @@ fn here(config: &ListenerConfig) -> Result<Option<Arc<Library>>, ListenerError> 
         Err(LibraryError::NoManifest { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Ok(None);
         }
+        // Peers will give another one; what is here stays, for whoever wants to look at it.
+        Err(LibraryError::Manifest { path, source }) => {
+            let aside = path.with_extension("json.broken");
+            std::fs::rename(&path, &aside).map_err(|source| LibraryError::Write { path, source })?;
+            tracing::warn!("the manifest is set aside as {}: {source}", aside.display());
+            return Ok(None);
+        }
         Err(error) => return Err(error.into()),
     };
     plans::expect(&config.expected, &library.manifest)?;
