@@ -1,12 +1,14 @@
 //! What has left the origin, by its `/status`. Pure.
 //!
-//! A piece that has left twice while another has not left at all stays so until that one leaves: looks that are closer
-//! together than one piece takes to leave miss nothing.
+//! A piece counts when it is given to a stream, its bytes when they are gone. So the first round is over when every piece
+//! was given and as many bytes are gone as there are; a piece that is given a second time before that has left too early.
+//! What was too early stays so until the round is over: looks that are closer together than one piece takes miss nothing.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use shard_wire::manifest::Manifest;
 use thiserror::Error;
 
 /// The status has no counts.
@@ -14,14 +16,15 @@ use thiserror::Error;
 #[error("the origin's /status does not tell what has left it: {0}")]
 pub(super) struct CountsError(String);
 
-/// Of one file: bytes that have left, and how many pieces have left how often.
+/// Of one file: bytes that have left, and how many pieces were given how often.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub(super) struct FileCounts {
+    pub(super) sha256: String,
     pub(super) bytes: u64,
     pub(super) pieces: Vec<Times>,
 }
 
-/// So many pieces have left so often.
+/// So many pieces were given so often.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 pub(super) struct Times {
     pub(super) times: u32,
@@ -73,22 +76,32 @@ pub(super) struct FirstRound {
     pub(super) looks: usize,
     /// When every piece of every file had left once.
     pub(super) complete_s: Option<f64>,
-    /// The most pieces that had left twice while another piece of the same file had not left.
+    /// The most pieces that were given again while a piece of the same file had not left.
     pub(super) again_of_file: usize,
     /// The same over all files together.
     pub(super) again_of_all: usize,
 }
 
 impl FirstRound {
-    /// Takes one look in; `files` is how many there are.
-    pub(super) fn look(&mut self, seconds: f64, counts: &Counts, files: usize) {
+    /// Takes one look in.
+    pub(super) fn look(&mut self, seconds: f64, counts: &Counts, manifest: &Manifest) {
         self.looks += 1;
         if self.complete_s.is_some() {
             return;
         }
-        let early = counts.files.iter().filter(|file| file.never() > 0);
-        self.again_of_file = self.again_of_file.max(early.map(FileCounts::again).sum());
-        if counts.files.len() >= files && counts.files.iter().all(|file| file.never() == 0) {
+        let mut complete = true;
+        for file in &manifest.files {
+            let of_file = counts.files.iter().find(|counts| counts.sha256 == file.sha256);
+            match of_file {
+                Some(counts) if counts.never() == 0 && counts.bytes >= file.size => {}
+                Some(counts) => {
+                    complete = false;
+                    self.again_of_file = self.again_of_file.max(counts.again());
+                }
+                None => complete = false,
+            }
+        }
+        if complete {
             self.complete_s = Some(seconds);
         } else {
             let again = counts.files.iter().map(FileCounts::again).sum();
@@ -100,24 +113,51 @@ impl FirstRound {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use shard_wire::manifest::File;
 
     use super::*;
 
-    fn counts(files: &[&[(u32, usize)]]) -> Counts {
+    /// Of files a and b: bytes that are gone, and (times, pieces).
+    fn counts(files: &[(u64, &[(u32, usize)])]) -> Counts {
         let times = |&(times, pieces): &(u32, usize)| Times { times, pieces };
-        let file =
-            |pieces: &&[(u32, usize)]| FileCounts { bytes: 100, pieces: pieces.iter().map(times).collect() };
-        Counts { files: files.iter().map(file).collect() }
+        let file = |(name, (bytes, pieces)): (char, &(u64, &[(u32, usize)]))| FileCounts {
+            sha256: name.into(),
+            bytes: *bytes,
+            pieces: pieces.iter().map(times).collect(),
+        };
+        Counts { files: ('a'..).zip(files).map(file).collect() }
+    }
+
+    /// Of so many files of 300 bytes.
+    fn manifest(files: usize) -> Manifest {
+        let file = |name: char| File {
+            name: name.into(),
+            size: 300,
+            sha256: name.into(),
+            start: 0,
+            end: 1,
+            tensors: Vec::new(),
+            pieces: Vec::new(),
+        };
+        Manifest {
+            version: 1,
+            model_sha256: String::new(),
+            model_bytes: 0,
+            total_layers: 1,
+            layer_starts: vec![0],
+            piece_size: 100,
+            files: ('a'..).take(files).map(file).collect(),
+        }
     }
 
     #[test]
     fn the_status_is_read() {
         let status = json!({"served": [
-            {"sha256": "ab", "bytes": 100, "pieces": [{"times": 0, "pieces": 1}, {"times": 2, "pieces": 3}]},
-            {"sha256": "cd", "bytes": 100, "pieces": [{"times": 2, "pieces": 1}]},
+            {"sha256": "a", "bytes": 100, "pieces": [{"times": 0, "pieces": 1}, {"times": 2, "pieces": 3}]},
+            {"sha256": "b", "bytes": 100, "pieces": [{"times": 2, "pieces": 1}]},
         ]});
         let read = Counts::read(&status).unwrap();
-        assert_eq!(read, counts(&[&[(0, 1), (2, 3)], &[(2, 1)]]));
+        assert_eq!(read, counts(&[(100, &[(0, 1), (2, 3)]), (100, &[(2, 1)])]));
         assert_eq!(read.bytes(), 200);
         assert_eq!(read.histogram(), BTreeMap::from([(0, 1), (2, 4)]));
         for status in [json!({}), json!({"served": null}), json!({"served": [1]})] {
@@ -127,19 +167,28 @@ mod tests {
 
     #[test]
     fn a_second_time_before_all_have_left_once_is_seen() {
-        let on_its_way = counts(&[&[(0, 2), (1, 1)]]);
+        let begun = || counts(&[(100, &[(0, 2), (1, 1)])]);
+        let whole = || counts(&[(400, &[(1, 2), (2, 1)])]);
         for (files, looks, complete, of_file, of_all, why) in [
             (1, vec![counts(&[])], None, 0, 0, "nothing has left yet"),
-            (1, vec![on_its_way.clone()], None, 0, 0, "on its way"),
-            (1, vec![on_its_way, counts(&[&[(1, 2), (2, 1)]])], Some(1.0), 0, 0, "as it should"),
-            (1, vec![counts(&[&[(0, 1), (2, 1)]]), counts(&[&[(1, 2)]])], Some(1.0), 1, 1, "too early"),
-            (2, vec![counts(&[&[(2, 1), (3, 1)], &[(0, 4)]])], None, 0, 2, "another file has not left"),
-            (2, vec![counts(&[&[(1, 1), (3, 1)]])], None, 0, 1, "nothing of another file has left"),
-            (1, vec![counts(&[&[(1, 1)]]), counts(&[&[(0, 1), (9, 1)]])], Some(0.0), 0, 0, "it was complete"),
+            (1, vec![begun()], None, 0, 0, "on its way"),
+            (1, vec![begun(), whole()], Some(1.0), 0, 0, "as it should"),
+            (1, vec![counts(&[(200, &[(0, 1), (2, 1)])]), whole()], Some(1.0), 1, 1, "too early"),
+            (1, vec![counts(&[(200, &[(1, 1), (2, 2)])]), whole()], Some(1.0), 2, 2, "given, and not gone"),
+            (
+                2,
+                vec![counts(&[(500, &[(2, 2), (1, 1)]), (0, &[(0, 3)])])],
+                None,
+                0,
+                2,
+                "another file has not left",
+            ),
+            (2, vec![whole()], None, 0, 1, "nothing of another file has left"),
+            (1, vec![whole(), counts(&[(900, &[(3, 3)])])], Some(0.0), 0, 0, "it was complete"),
         ] {
             let mut round = FirstRound::default();
             for (at, look) in looks.iter().enumerate() {
-                round.look(at as f64, look, files);
+                round.look(at as f64, look, &manifest(files));
             }
             let expected = FirstRound {
                 looks: looks.len(),

@@ -126,6 +126,7 @@ async fn measure(
     let mut first_round = FirstRound::default();
     let counting = want == Want::Everything;
     let whole = async {
+        let mut manifest = None;
         let whole = watch::until_whole(&folders, want, start);
         tokio::pin!(whole);
         let mut count = interval(COUNT);
@@ -136,10 +137,10 @@ async fn measure(
                 fetched = &mut whole => return fetched,
                 _ = count.tick(), if counting => {
                     let counts = look(&diagnostics).await?;
-                    // Before a node has the manifest nothing has left.
-                    let files = folders.iter().find_map(|folder| watch::manifest(folder));
-                    if let Some(manifest) = files {
-                        first_round.look(start.elapsed().as_secs_f64(), &counts, manifest.files.len());
+                    manifest = manifest.or_else(|| folders.iter().find_map(|folder| watch::manifest(folder)));
+                    // Before a node has it nothing has left.
+                    if let Some(manifest) = &manifest {
+                        first_round.look(start.elapsed().as_secs_f64(), &counts, manifest);
                     }
                 }
             }
@@ -148,8 +149,9 @@ async fn measure(
     let fetched = group.during(whole).await?;
     let sent = lab.map(Lab::sent_by_origin).transpose()?.zip(sent_before).map(|(now, before)| now - before);
     let counts = group.during(look(&diagnostics)).await?;
-    let files = folders.iter().find_map(|folder| watch::manifest(folder)).map_or(0, |of| of.files.len());
-    first_round.look(start.elapsed().as_secs_f64(), &counts, files);
+    if let Some(manifest) = folders.iter().find_map(|folder| watch::manifest(folder)) {
+        first_round.look(start.elapsed().as_secs_f64(), &counts, &manifest);
+    }
     for (node, port) in nodes.iter().zip(&ports.diagnostics) {
         let diagnostics = Gateway::at(node.address.to_string(), *port);
         group.during(watch::until_said(&node.name, &diagnostics)).await?;

@@ -40,7 +40,7 @@ pub(super) struct Many {
     /// On the origin's link, in all.
     pub(super) sent_bytes: u64,
     pub(super) first_round: FirstRound,
-    /// (times, pieces that left the origin so often).
+    /// (times, pieces that the origin gave so often).
     pub(super) pieces: Vec<(u32, usize)>,
 }
 

@@ -96,6 +96,9 @@ struct ManyFigures {
     copies: Goal,
     /// With headers and all else on the origin's link.
     copies_on_link: f64,
+    /// (times, pieces that the origin gave so often).
+    pieces: Vec<(u32, usize)>,
+    first_round: FirstRound,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -113,7 +116,7 @@ struct SeedingFigures {
     bytes: u64,
     last_node_s: f64,
     first_round: FirstRound,
-    /// (times, pieces that left the origin so often).
+    /// (times, pieces that the origin gave so often).
     pieces: Vec<(u32, usize)>,
     copies: f64,
     reached: bool,
@@ -201,12 +204,13 @@ fn many(compared: &Compared) -> ManyFigures {
         origin_bytes: swarm.origin_bytes,
         copies: Goal::at_most(copies(swarm.origin_bytes), COPIES_GOAL),
         copies_on_link: round(copies(swarm.sent_bytes)),
+        pieces: swarm.pieces.clone(),
+        first_round: rounded(swarm.first_round),
     }
 }
 
 fn seeding(swarm: &Many) -> SeedingFigures {
-    let mut first_round = swarm.first_round;
-    first_round.complete_s = first_round.complete_s.map(round);
+    let first_round = rounded(swarm.first_round);
     SeedingFigures {
         nodes: swarm.nodes.len(),
         origin_mbit: SEEDING_MBIT,
@@ -217,6 +221,10 @@ fn seeding(swarm: &Many) -> SeedingFigures {
         copies: round(swarm.origin_bytes as f64 / swarm.bytes.max(1) as f64),
         reached: first_round.complete_s.is_some() && first_round.again_of_all == 0,
     }
+}
+
+fn rounded(first_round: FirstRound) -> FirstRound {
+    FirstRound { complete_s: first_round.complete_s.map(round), ..first_round }
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ fn many(all: &[ManyFigures]) -> String {
 fn first_round(figures: &SeedingFigures) -> String {
     let SeedingFigures { nodes, origin_mbit, bytes, last_node_s, first_round, pieces, copies, reached } =
         figures;
-    let mut table = Table::new(&["times", "pieces that left the origin so often"]);
+    let mut table = Table::new(&["times", "pieces that the origin gave so often"]);
     for (times, pieces) in pieces {
         table.row([times.to_string(), pieces.to_string()]);
     }
@@ -93,7 +93,7 @@ fn first_round(figures: &SeedingFigures) -> String {
         "The origin at {origin_mbit} Mbit/s, {nodes} nodes, {:.1} MB\n\n{table}\
          all pieces had left once {complete}, the last node was whole after {last_node_s:.1} s; {copies:.3} of the \
          model left the origin\n\
-         before that, again: {} pieces while others of their file had not left, {} while others of any file had not\n\
+         given again before that: {} pieces while others of their file had not left, {} while others of any file had not\n\
          no piece a second time before all have left once: {}\n",
         mb(*bytes),
         first_round.again_of_file,
