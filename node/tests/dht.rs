@@ -347,6 +347,8 @@ async fn seeders(peer: &Peer, file: &FileInfo) -> Vec<PeerId> {
         all.push(peer);
     }
     all.sort();
+    // Several peers may tell of the same one.
+    all.dedup();
     all
 }
 

@@ -185,13 +185,13 @@ impl Task {
                 Ok(None) => {}
                 Err(error) => warn!("the plan could not be learned from any replica: {error}"),
             },
-            Outcome::Probed { route, sent, result } => self.on_probed(&route, sent, result),
+            Outcome::Probed { route, sent, result } => self.on_probed(&route, sent, &result),
         }
     }
 
-    fn on_probed(&mut self, route: &Route, sent: Instant, result: Result<(), ProbeError>) {
+    fn on_probed(&mut self, route: &Route, sent: Instant, result: &Result<(), ProbeError>) {
         let now = Instant::now();
-        match &result {
+        match result {
             // A fleet that is busy is not broken.
             Err(ProbeError::Open(OpenError::Busy)) => {
                 self.proof.on_busy(route, now);

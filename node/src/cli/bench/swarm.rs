@@ -139,7 +139,7 @@ struct Sized {
 }
 
 /// Measures, and prints the report.
-pub(super) fn run(args: SwarmArgs) -> Result<Ending, Failure> {
+pub(super) fn run(args: &SwarmArgs) -> Result<Ending, Failure> {
     let tools = Tools::find(args.nginx.as_deref())?;
     let limited = args.only.iter().any(|part| *part != Part::Loopback);
     let net = limited.then(NetTools::find).transpose()?;
@@ -147,7 +147,7 @@ pub(super) fn run(args: SwarmArgs) -> Result<Ending, Failure> {
         return Err(namespace::enter(net));
     }
     until_stopped(async |shutdown| {
-        let report = match measure(&args, tools, net.as_ref(), shutdown).await {
+        let report = match measure(args, tools, net.as_ref(), shutdown).await {
             Ok(measured) => Report::new(word(&args.transport), &measured),
             Err(Stop::Interrupted) => return Ok(Ending::Interrupted),
             Err(Stop::Failed(failure)) => return Err(failure),
@@ -195,12 +195,16 @@ async fn parts(
     let mut measured = Measured::default();
     let wanted = |part: Part| args.only.contains(&part);
     let model = async |part: Part| bench.model(cache, args.size.unwrap_or(part.size())).await;
+    let most = args.nodes.iter().copied().chain([SEEDING_NODES]).max().unwrap_or(SEEDING_NODES);
+    // First of all: in a namespace of our own there is no loopback before.
+    let lab = match net {
+        Some(net) => Some(bench.during(async { Ok(Lab::build(net, most).await?) }).await?),
+        None => None,
+    };
     if wanted(Part::Loopback) {
         measured.loopback = Some(pair::loopback(bench, &model(Part::Loopback).await?).await?);
     }
-    let Some(net) = net else { return Ok(measured) };
-    let most = args.nodes.iter().copied().chain([SEEDING_NODES]).max().unwrap_or(SEEDING_NODES);
-    let lab = bench.during(async { Ok(Lab::build(net, most).await?) }).await?;
+    let Some(lab) = lab else { return Ok(measured) };
     if wanted(Part::Link) {
         measured.link = Some(pair::link(bench, &lab, &model(Part::Link).await?).await?);
     }

@@ -9,7 +9,7 @@ use libp2p::kad::store::{Error, Result};
 use libp2p::kad::{ProviderRecord, RecordKey};
 use libp2p::multiaddr::{Multiaddr, Protocol};
 use shard_wire::announce::{MAX_ADDRESSES, MAX_TEXT_BYTES};
-use shard_wire::keys::{DhtKey, MAX_FILES_PER_PEER};
+use shard_wire::keys::{DhtKey, MAX_FILES_PER_PEER, Role};
 
 /// Replicas of one shard, and seeders of one file.
 pub(super) const MAX_PROVIDERS: usize = 64;
@@ -43,9 +43,10 @@ impl Providers {
         };
         record.addresses.retain(|address| address.len() <= MAX_TEXT_BYTES);
         record.addresses.truncate(addresses);
-        // Kademlia tells nobody of a provider without an address, and a gateway listens on nothing. Our own record, the
-        // one that does not expire, gets our addresses when it is told.
-        if record.addresses.is_empty() && record.expires.is_some() {
+        // Kademlia tells of a provider without an address only where its routing table has one. A gateway listens on
+        // nothing. Our own record, the one that does not expire, gets our addresses when it is told.
+        let unlisted = *key == DhtKey::Members(Role::Gateway) && record.expires.is_some();
+        if unlisted && record.addresses.is_empty() {
             record.addresses.push(Multiaddr::empty().with(Protocol::P2p(record.provider)));
         }
         let (now, provider) = (Instant::now(), record.provider);
@@ -109,8 +110,6 @@ impl Providers {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use shard_wire::keys::Role;
 
     use super::*;
 
