@@ -93,6 +93,7 @@ pub struct StatusArgs {
 Examples:
   shardctl call /ip4/127.0.0.1/tcp/40123/p2p/12D3KooW… GET_CAPABILITIES
   shardctl call --bootstrap 127.0.0.1:51820 12D3KooW… GET_METRICS
+  shardctl call 192.0.2.11:40123 LOAD_SHARD '{\"shard_id\": 3, \"replace\": true}'
   shardctl call 192.0.2.11:40123 INFERENCE '{\"prompt\": \"Once upon a time\", \"max_tokens\": 16}'
 
 A node is a multiaddr, HOST:PORT, or a peer id, which is looked up through --bootstrap.
