@@ -2,6 +2,7 @@
 
 mod admit;
 pub mod driver;
+mod event;
 pub mod job;
 mod queue;
 mod slot;

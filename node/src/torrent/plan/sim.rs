@@ -147,15 +147,15 @@ proptest! {
         let mut sim = Sim {
             plan, pieces, kinds, links: BTreeMap::new(), verified: HashSet::new(), banned: HashSet::new(),
         };
-        let mut now = 0;
+        let (mut now, mut events) = (0, Vec::new());
         while !sim.plan.is_done() {
             now += STEP;
             // 120 pieces take a seeder 6 s; rests, stalls and busy ones come on top.
             prop_assert!(now < 120_000, "not done: {}", sim.verified.len());
             let here: Vec<u32> = (0..peers).filter(|peer| from[*peer as usize] <= now).collect();
-            let mut events = vec![Event::Seeders(here), Event::Tick];
+            events.extend([Event::Seeders(here), Event::Tick]);
             for peer in 0..peers {
-                events.extend(sim.step(peer, now));
+                // What a peer did is told before anything else happens: an end is not overtaken by a request.
                 for event in std::mem::take(&mut events) {
                     match &event {
                         Event::Stored { piece, .. } => {
@@ -169,6 +169,7 @@ proptest! {
                     let actions = sim.plan.on(event, Duration::from_millis(now));
                     sim.act(actions, now);
                 }
+                events.extend(sim.step(peer, now));
             }
         }
         prop_assert_eq!(sim.verified.len(), pieces, "what is there was verified");
