@@ -45,7 +45,7 @@ pub(super) fn run(args: BenchArgs) -> Result<Ending, Failure> {
     match args.what {
         What::Engine(args) => engine::run(&args),
         What::Fleet(args) => until_stopped(async |shutdown| fleet::run(args, shutdown).await),
-        What::Swarm(args) => swarm::run(args),
+        What::Swarm(args) => swarm::run(&args),
     }
 }
 

@@ -139,7 +139,7 @@ struct Sized {
 }
 
 /// Measures, and prints the report.
-pub(super) fn run(args: SwarmArgs) -> Result<Ending, Failure> {
+pub(super) fn run(args: &SwarmArgs) -> Result<Ending, Failure> {
     let tools = Tools::find(args.nginx.as_deref())?;
     let limited = args.only.iter().any(|part| *part != Part::Loopback);
     let net = limited.then(NetTools::find).transpose()?;
@@ -147,7 +147,7 @@ pub(super) fn run(args: SwarmArgs) -> Result<Ending, Failure> {
         return Err(namespace::enter(net));
     }
     until_stopped(async |shutdown| {
-        let report = match measure(&args, tools, net.as_ref(), shutdown).await {
+        let report = match measure(args, tools, net.as_ref(), shutdown).await {
             Ok(measured) => Report::new(word(&args.transport), &measured),
             Err(Stop::Interrupted) => return Ok(Ending::Interrupted),
             Err(Stop::Failed(failure)) => return Err(failure),

@@ -47,12 +47,6 @@ pub(super) struct Copied {
     pub(super) sha256sum: f64,
 }
 
-impl Copied {
-    pub(super) fn both(&self) -> f64 {
-        self.curl + self.sha256sum
-    }
-}
-
 /// HTTP, or HTTP over TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
