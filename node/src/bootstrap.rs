@@ -18,6 +18,7 @@ use crate::commands;
 use crate::config::{OriginConfig, ServerConfig};
 use crate::diagnostics::{self, DiagnosticsError, Subject};
 use crate::files;
+use crate::messages;
 use crate::net::{DhtMode, Inbound, NetEvent, Network, Snapshot};
 use crate::origin::{self, OriginStatus, State};
 use crate::report::{self, Console};
@@ -48,7 +49,7 @@ pub enum ServerError {
 /// # Errors
 /// When it cannot listen.
 pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), ServerError> {
-    let console = Console::new(config.run.log);
+    let (console, started) = (Console::new(config.run.log), Instant::now());
     console.say(&report::server_configuration(&config));
     let identify = format!("server/{}", config.net.cluster);
     let Member { network, requests, .. } =
@@ -64,15 +65,9 @@ pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), Ser
     let shelf = Shelf::new(ShelfOptions { upload_limit, initial_seeding, ..ShelfOptions::default() });
     shelf.serve(network.streams())?;
     let origin = config.origin.map(|origin| origin::spawn(origin, shelf.clone(), known.clone(), console));
-    let subject = Bootstrap {
-        network: network.clone(),
-        cluster: config.net.cluster,
-        origin,
-        shelf,
-        started: Instant::now(),
-    };
+    let subject = Bootstrap { network: network.clone(), cluster: config.net.cluster, origin, shelf, started };
     diagnostics::start(config.diagnostics, subject, shutdown.clone()).await?;
-    tokio::spawn(answer(requests, known));
+    tokio::spawn(answer(requests, known, console));
     console.say(&report::server_started());
     loop {
         let event = tokio::select! {
@@ -87,21 +82,25 @@ pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), Ser
         }
     }
     network.shutdown().await;
+    console.say(&report::stopped(started.elapsed()));
     Ok(())
 }
 
 /// A bootstrap knows of files and of nothing else.
-async fn answer(mut requests: mpsc::Receiver<Inbound>, known: Known) {
+async fn answer(mut requests: mpsc::Receiver<Inbound>, known: Known, console: Console) {
     while let Some(Inbound { peer, request, responder }) = requests.recv().await {
+        messages::received(console, &peer, &request);
         let result = match request.command() {
             Ok(Command::SyncTorrents(told)) => {
-                commands::sync_torrents(&known, peer, told, torrents::Registry::union)
+                let changed = |files| console.say(&report::sync_changed(&peer, files));
+                commands::sync_torrents(&known, peer, told, torrents::Registry::union, changed)
             }
             Ok(Command::ListFiles(params)) => commands::list_files(&known, &params),
             Ok(_) => Err((ErrorCode::Unavailable, "this is the bootstrap: it serves no shard".into())),
             Err(error) => Err((error.code(), error.to_string())),
         };
-        responder.send(commands::respond(request.request_id, result)).await;
+        let response = commands::respond(request.request_id.clone(), result);
+        messages::answer(console, &peer, &request, responder, response).await;
     }
 }
 
@@ -113,9 +112,10 @@ fn tell(console: Console, event: &NetEvent) {
         }
         NetEvent::Disconnected { peer } => console.say(&report::peer_disconnected(peer, None)),
         NetEvent::RoutingUpdated { peer } => console.say(&report::routing_updated(peer, false)),
-        NetEvent::Bootstrapped
+        NetEvent::Bootstrapped { .. }
         | NetEvent::ListeningEnded { .. }
         | NetEvent::NotFound { .. }
+        | NetEvent::QuorumFailed { .. }
         | NetEvent::Refused { .. } => {}
     }
 }

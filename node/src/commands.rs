@@ -14,7 +14,9 @@ use shard_wire::message::{ErrorCode, Request, Response};
 use shard_wire::session::Finish;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::messages;
 use crate::net::Inbound;
+use crate::report::{self, Console};
 use crate::ring::client::{AnswerError, Client, OpenError, Prompt};
 use crate::ring::stage::driver::Stages;
 use crate::shards::{Holding, Shards, WantError};
@@ -50,6 +52,8 @@ pub struct Commands {
     pub known: Known,
     /// When it started.
     pub started: Instant,
+    /// Where its operator sees who asks what.
+    pub console: Console,
 }
 
 type Answer = Result<Value, (ErrorCode, String)>;
@@ -62,8 +66,9 @@ impl Commands {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             let commands = self.clone();
             tokio::spawn(async move {
-                tracing::debug!(%peer, command = request.command, "asked");
-                responder.send(commands.answer(peer, &request).await).await;
+                messages::received(commands.console, &peer, &request);
+                let response = commands.answer(peer, &request).await;
+                messages::answer(commands.console, &peer, &request, responder, response).await;
                 drop(slot);
             });
         }
@@ -74,11 +79,13 @@ impl Commands {
         let result = match request.command() {
             Err(error) => Err((error.code(), error.to_string())),
             Ok(Command::GetCapabilities) => Ok(self.capabilities()),
-            Ok(Command::LoadShard(params)) => self.load_shard(params).await,
+            Ok(Command::LoadShard(params)) => self.load_shard(peer, params).await,
             Ok(Command::Inference(params)) => self.inference(params).await,
             Ok(Command::ListFiles(params)) => list_files(&self.known, &params),
             Ok(Command::GetMetrics) => Ok(self.metrics()),
-            Ok(Command::SyncTorrents(told)) => sync_torrents(&self.known, peer, told, Registry::mine),
+            Ok(Command::SyncTorrents(told)) => {
+                sync_torrents(&self.known, peer, told, Registry::union, |_| ())
+            }
         };
         respond(id, result)
     }
@@ -108,7 +115,7 @@ impl Commands {
     }
 
     /// Takes a shard on and waits a while for it.
-    async fn load_shard(&self, params: LoadShard) -> Answer {
+    async fn load_shard(&self, by: PeerId, params: LoadShard) -> Answer {
         let LoadShard { shard_id, replace, plan, wait_s } = params;
         if let Some(own) = self.models.plan().filter(|own| !plan.is_empty() && *own != plan) {
             return Err((ErrorCode::BadParams, format!("the node is of plan {own}, not of {plan}")));
@@ -120,6 +127,7 @@ impl Commands {
             };
             (code, error.to_string())
         })?;
+        self.console.say(&report::shard_assigned(shard_id, &by));
         let mut holdings = self.shards.holdings();
         let ours = |holdings: &[Holding]| holdings.iter().find(|h| h.info.shard_id == shard_id).cloned();
         let ended = holdings.wait_for(|holdings| {
@@ -136,7 +144,8 @@ impl Commands {
                 Err((code, format!("shard {shard_id}: {}; the node goes on trying", problem.text)))
             }
             _ => {
-                let percent = holding.info.download.map_or(0.0, |download| download.percent);
+                let loaded = if holding.info.state == ReplicaState::Ready { 100.0 } else { 0.0 };
+                let percent = holding.info.download.map_or(loaded, |download| download.percent);
                 data(LoadedShard { shard_id, state: holding.info.state, percent })
             }
         }
@@ -187,14 +196,19 @@ pub fn list_files(known: &Known, params: &ListFiles) -> Answer {
     }
 }
 
-/// `SYNC_TORRENTS`: remembers what the peer says and answers what `of` the registry is to be told.
+/// `SYNC_TORRENTS`: remembers what the peer says and answers what `of` the registry is to be told. `new` hears how many
+/// files the peer names, where they are not those of before.
 pub fn sync_torrents(
     known: &Known,
     peer: PeerId,
     told: Torrents,
     of: impl FnOnce(&Registry) -> Torrents,
+    new: impl FnOnce(usize),
 ) -> Answer {
-    known.on_report(peer, told).map_err(|full| (ErrorCode::Busy, full.to_string()))?;
+    let files = told.files.len();
+    if known.on_report(peer, told).map_err(|full| (ErrorCode::Busy, full.to_string()))? {
+        new(files);
+    }
     data(known.read(of))
 }
 

@@ -73,7 +73,7 @@ impl Fetcher {
         let mut download = self.downloads.fetch(&library.manifest, &file.name, seeders.clone());
         let mut watched = download.progress();
         let mut bar = self.console.bar();
-        let (mut begun_said, mut most_peers, mut lonely) = (false, 0, Instant::now());
+        let (mut begun_said, mut banned, mut most_peers, mut lonely) = (false, None, 0, Instant::now());
         let result = loop {
             let now = *watched.borrow_and_update();
             if now.phase == Phase::Fetching && !begun_said {
@@ -82,6 +82,11 @@ impl Fetcher {
             }
             if begun_said {
                 bar.download(&shown(&file.name, &now));
+            }
+            if let Some((peer, piece)) = now.banned.filter(|_| now.banned != banned) {
+                banned = now.banned;
+                let reason = format!("piece {piece} does not have its hash");
+                self.console.say(&report::peer_banned(&file.name, &peer, &reason));
             }
             most_peers = most_peers.max(now.peers);
             progress(announced(&now));

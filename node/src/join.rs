@@ -263,6 +263,11 @@ impl Join {
         retries.chain(chores.into_iter().flatten()).min().filter(|_| !self.left)
     }
 
+    /// The first announcement comes at this tick, though the DHT has said nothing.
+    pub fn falls_back(&self, now: Instant) -> bool {
+        !self.left && self.begin_at.is_some_and(|at| at <= now)
+    }
+
     /// Bootstraps that are connected.
     pub fn bootstraps(&self) -> Vec<PeerId> {
         self.links

@@ -165,7 +165,11 @@ impl Task {
     }
 
     fn on(&mut self, event: &JoinEvent) {
-        for action in self.join.on(event, Instant::now()) {
+        let now = Instant::now();
+        if *event == JoinEvent::Tick && self.join.falls_back(now) {
+            (self.report)(JoinReport::FellBack);
+        }
+        for action in self.join.on(event, now) {
             match action {
                 JoinAction::Dial { bootstrap } => self.dial(bootstrap),
                 JoinAction::Enter { bootstrap, peer } => self.enter(bootstrap, peer),
@@ -216,8 +220,12 @@ impl Task {
                 (self.report)(JoinReport::RoutingUpdated { peer });
                 Some(JoinEvent::RoutingUpdated)
             }
-            NetEvent::Bootstrapped => {
-                (self.report)(JoinReport::DhtBootstrapped);
+            NetEvent::Bootstrapped { query } => {
+                (self.report)(JoinReport::DhtBootstrapped { query });
+                None
+            }
+            NetEvent::QuorumFailed { query, ref key, stored, quorum } => {
+                (self.report)(JoinReport::QuorumFailed { query, key: key.clone(), stored, quorum });
                 None
             }
             NetEvent::Refused { peer } => {
@@ -344,15 +352,14 @@ impl Task {
         said.extend(self.member.take().map(|member| Said::Member { member, left: true }));
         let sequence = self.next_sequence();
         let (first, stored) = oneshot::channel();
-        let publish = self.publisher.publish(said, sequence, self.join.bootstraps(), first);
-        let stored = tokio::time::timeout(WITHDRAW_TIMEOUT, async {
-            tokio::select! {
-                () = publish => {}
-                _ = stored => {}
-            }
-        });
-        if stored.await.is_err() {
+        let (publisher, bootstraps) = (self.publisher.clone(), self.join.bootstraps());
+        tokio::spawn(async move { publisher.publish(said, sequence, bootstraps, first).await });
+        let Ok(Ok(published)) = tokio::time::timeout(WITHDRAW_TIMEOUT, stored).await else {
             tracing::warn!("nobody confirmed that we have left");
+            return;
+        };
+        for (said, result) in published {
+            (self.report)(told(said, result.map_err(|error| error.to_string())));
         }
     }
 

@@ -16,6 +16,7 @@ pub mod join;
 pub mod joiner;
 pub mod library;
 pub mod listener;
+pub mod messages;
 pub mod model;
 pub mod net;
 pub mod origin;

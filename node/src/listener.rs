@@ -82,7 +82,7 @@ pub enum ListenerError {
 /// Where what the user said cannot be, or the network cannot be used. A file that is missing or wrong is no such error: it
 /// is fetched.
 pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), ListenerError> {
-    let console = Console::new(config.run.log);
+    let (console, started) = (Console::new(config.run.log), Instant::now());
     let identify = shard_wire::keys::identify(&config.net.cluster, config.shard_ids.first().copied());
     let Member { network, keypair, requests } =
         start::member(&config.net, identify, DhtMode::Server, 3 * config.refresh)?;
@@ -173,19 +173,21 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
         peer_id: network.local_peer().to_string(),
         announced,
         shards: shards.clone(),
-        stages,
+        stages: stages.clone(),
         client: front.client.clone(),
         models: Arc::new(Models::new(plan.clone(), config.engine.context)),
-        known,
-        started: Instant::now(),
+        known: known.clone(),
+        started,
+        console,
     };
     let reporter = Reporter {
         peer_id: network.local_peer().to_string(),
         cluster: config.net.cluster.clone(),
         holdings: shards.holdings(),
         plan,
-        stages: commands.stages.clone(),
+        stages: stages.clone(),
         view: front.view.clone(),
+        known,
     };
     if let Some(address) = config.diagnostics {
         let node =
@@ -197,8 +199,10 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
     tokio::spawn(reporter.tell(console));
 
     shutdown.begun().await;
+    console.say(&report::leaving(stages.status().active as u64));
     joiner.leave().await;
     network.shutdown().await;
+    console.say(&report::stopped(started.elapsed()));
     Ok(())
 }
 
@@ -207,6 +211,13 @@ fn here(config: &ListenerConfig) -> Result<Option<Arc<Library>>, ListenerError> 
     let library = match Library::open(&config.shards_dir) {
         Ok(library) => library,
         Err(LibraryError::NoManifest { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        // Peers will give another one; what is here stays, for whoever wants to look at it.
+        Err(LibraryError::Manifest { path, source }) => {
+            let aside = path.with_extension("json.broken");
+            std::fs::rename(&path, &aside).map_err(|source| LibraryError::Write { path, source })?;
+            tracing::warn!("the manifest is set aside as {}: {source}", aside.display());
             return Ok(None);
         }
         Err(error) => return Err(error.into()),

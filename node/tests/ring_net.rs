@@ -377,6 +377,7 @@ async fn an_engine_that_is_held_delays_neither_pings_nor_commands() {
         models: Arc::new(Models::new(plan, None)),
         known,
         started: Instant::now(),
+        console: shard_node::report::Console::new(shard_node::config::LogFormat::Text),
     };
     let (forward, inbound) = mpsc::channel(8);
     tokio::spawn(async move {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::str::FromStr;
+use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
@@ -41,6 +42,9 @@ enum CallError {
     Timeout { node: String, after: std::time::Duration },
 }
 
+/// The end of a connection is seen this soon after a request on it failed.
+const WHY: Duration = Duration::from_millis(500);
+
 /// How to find the node.
 enum Target {
     /// Somebody there, whoever it is or the peer that the address names.
@@ -67,14 +71,20 @@ pub(super) async fn run(args: CallArgs, mut shutdown: Shutdown) -> Result<Ending
         ..NetConfig::new(Keypair::generate_ed25519(), &args.cluster, "shardctl", DhtMode::Client)
     };
     let (network, _requests) = net::spawn(config)?;
-    let refused = refused(network.events());
+    let mut refused = std::pin::pin!(refused(network.events()));
+    let closed = || CallError::Closed { node: args.node.clone() };
     let asked = timeout(args.timeout, ask(&network, &args, target, request));
     let response = tokio::select! {
         biased;
-        () = refused => return Err(CallError::Closed { node: args.node.clone() }.into()),
+        () = &mut refused => return Err(closed().into()),
         response = asked => response
-            .map_err(|_| CallError::Timeout { node: args.node.clone(), after: args.timeout })??,
+            .map_err(|_| CallError::Timeout { node: args.node.clone(), after: args.timeout })?,
         () = shutdown.begun() => return Ok(Ending::Interrupted),
+    };
+    let response = match response {
+        // The request may fail a moment before the connection's end says why.
+        Err(CallError::Reach { .. }) if timeout(WHY, refused).await.is_ok() => return Err(closed().into()),
+        response => response?,
     };
     network.shutdown().await;
     print(&response, args.output)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
-use shard_wire::announce::{FileInfo, ShardInfo};
+use shard_wire::announce::{FileInfo, ReplicaState, ShardInfo};
 use shard_wire::keys::Role;
 
 use super::publish::Said;
@@ -48,11 +48,21 @@ pub enum JoinReport {
         peer: PeerId,
     },
     /// The DHT's bootstrap ended.
-    DhtBootstrapped,
+    DhtBootstrapped {
+        /// The query's number.
+        query: u64,
+    },
+    /// The DHT has said nothing in time: what there is to announce is announced all the same.
+    FellBack,
     /// A shard was announced.
     Announced {
         /// As it was announced.
         shard: ShardInfo,
+    },
+    /// A shard was announced as gone.
+    Withdrawn {
+        /// The shard.
+        shard_id: u32,
     },
     /// A gateway or spare was announced.
     MemberAnnounced {
@@ -95,6 +105,17 @@ pub enum JoinReport {
         /// The key.
         key: String,
     },
+    /// Fewer peers than wanted stored a record: it is put again.
+    QuorumFailed {
+        /// The query's number.
+        query: u64,
+        /// The key.
+        key: String,
+        /// Peers that stored it.
+        stored: usize,
+        /// Peers that were to.
+        quorum: usize,
+    },
     /// No peer stored an announcement: expected while alone, tried again soon.
     NotStored {
         /// The shard.
@@ -107,6 +128,9 @@ pub enum JoinReport {
 /// What is told of an announcement.
 pub(super) fn told(said: Said, result: Result<(), String>) -> JoinReport {
     match (said, result) {
+        (Said::Shard(shard), Ok(())) if shard.state == ReplicaState::Left => {
+            JoinReport::Withdrawn { shard_id: shard.shard_id }
+        }
         (Said::Shard(shard), Ok(())) => JoinReport::Announced { shard },
         (Said::Shard(shard), Err(error)) => JoinReport::NotStored { shard_id: shard.shard_id, error },
         (Said::Member { member, .. }, Ok(())) => JoinReport::MemberAnnounced { role: member.role },

@@ -1,7 +1,5 @@
 //! Tells the console what happens while joining, and syncs torrents with every bootstrap that is reached.
 
-use std::time::Duration;
-
 use libp2p::PeerId;
 use tokio::sync::mpsc;
 
@@ -9,12 +7,6 @@ use crate::joiner::JoinReport;
 use crate::net::Network;
 use crate::report::{self, Console};
 use crate::torrents::{self, Known};
-
-/// Bootstraps that wait to be synced with.
-const REACHED: usize = 16;
-/// A bootstrap that did not answer is asked again.
-const AGAIN: Duration = Duration::from_secs(5);
-const TRIES: usize = 3;
 
 pub(super) struct Narrator {
     console: Console,
@@ -25,8 +17,8 @@ pub(super) struct Narrator {
 
 impl Narrator {
     pub(super) fn new(console: Console, cluster: &str, network: &Network, known: &Known) -> Self {
-        let (reached, bootstraps) = mpsc::channel(REACHED);
-        tokio::spawn(sync_each(network.clone(), known.clone(), bootstraps));
+        let (reached, bootstraps) = mpsc::channel(torrents::REACHED);
+        tokio::spawn(torrents::follow(network.clone(), known.clone(), console, bootstraps));
         Self { console, cluster: cluster.to_owned(), me: network.local_peer(), reached }
     }
 
@@ -52,7 +44,12 @@ impl Narrator {
             JoinReport::RoutingUpdated { peer } => {
                 console.say(&report::routing_updated(&peer, !std::mem::replace(&mut routed, true)));
             }
-            JoinReport::DhtBootstrapped => console.say(&report::dht_bootstrapped(0)),
+            JoinReport::DhtBootstrapped { query } => console.say(&report::dht_bootstrapped(query)),
+            JoinReport::FellBack => console.say(&report::fallback_announcement(crate::join::FALLBACK)),
+            JoinReport::Withdrawn { shard_id } => console.say(&report::withdrawn(shard_id)),
+            JoinReport::QuorumFailed { query, key, stored, quorum } => {
+                console.say(&report::quorum_failed(query, &key, stored, quorum));
+            }
             JoinReport::Announced { shard } => {
                 let loaded = shard.capabilities.shard_loaded;
                 console.say(&report::announced(&cluster, shard.shard_id, &me, shard.layers, loaded));
@@ -79,40 +76,5 @@ impl Narrator {
                 console.say(&report::announce_failed(shard_id, &error));
             }
         }
-    }
-}
-
-/// Syncs with each bootstrap when it is reached, and with all of them when what this node has changes.
-async fn sync_each(network: Network, known: Known, mut reached: mpsc::Receiver<PeerId>) {
-    let mut bootstraps: Vec<PeerId> = Vec::new();
-    let mut own = known.own_changes();
-    loop {
-        let now = tokio::select! {
-            peer = reached.recv() => match peer {
-                Some(peer) => {
-                    bootstraps.retain(|known| *known != peer);
-                    bootstraps.push(peer);
-                    vec![peer]
-                }
-                None => return,
-            },
-            changed = own.changed() => match changed {
-                Ok(()) => bootstraps.clone(),
-                Err(_) => return,
-            },
-        };
-        for peer in now {
-            tokio::spawn(sync(network.clone(), known.clone(), peer));
-        }
-    }
-}
-
-async fn sync(network: Network, known: Known, bootstrap: PeerId) {
-    for _ in 0..TRIES {
-        match torrents::sync(&network, &known, bootstrap).await {
-            Ok(_) => return,
-            Err(error) => tracing::warn!(%bootstrap, "SYNC_TORRENTS: {error}"),
-        }
-        tokio::time::sleep(AGAIN).await;
     }
 }

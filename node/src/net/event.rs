@@ -31,7 +31,10 @@ pub enum NetEvent {
         peer: PeerId,
     },
     /// A DHT bootstrap ended.
-    Bootstrapped,
+    Bootstrapped {
+        /// The query's number.
+        query: u64,
+    },
     /// We listen on one more address.
     Listening {
         /// The address.
@@ -43,6 +46,17 @@ pub enum NetEvent {
         query: u64,
         /// The key.
         key: String,
+    },
+    /// Fewer peers than wanted stored a record. Told of a few, as [`Self::NotFound`] is.
+    QuorumFailed {
+        /// The query's number.
+        query: u64,
+        /// The key.
+        key: String,
+        /// Peers that stored it.
+        stored: usize,
+        /// Peers that were to.
+        quorum: usize,
     },
     /// We no longer listen on one.
     ListeningEnded {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use libp2p::kad::{
-    self, GetProvidersOk, GetRecordError, GetRecordOk, PeerInfo, QueryId, QueryResult, Quorum, Record,
-    RecordKey,
+    self, GetProvidersOk, GetRecordError, GetRecordOk, PeerInfo, PutRecordError, QueryId, QueryResult,
+    Quorum, Record, RecordKey,
 };
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
@@ -16,7 +16,7 @@ use super::{NetError, NetEvent, Reply};
 
 type Kademlia = kad::Behaviour<RecordTable>;
 
-/// Lookups that found nothing and are told, in a time: who waits for a node to announce itself asks often.
+/// Queries that came to nothing and are told, in a time: who waits for a node to announce itself asks often.
 const TOLD: u32 = 8;
 const TOLD_IN: Duration = Duration::from_secs(10);
 
@@ -97,7 +97,9 @@ impl Queries {
     ) -> Option<NetEvent> {
         let mut event = None;
         match (result, self.pending.get(&id)) {
-            (QueryResult::Bootstrap(_), _) => return last.then_some(NetEvent::Bootstrapped),
+            (QueryResult::Bootstrap(_), _) => {
+                return last.then_some(NetEvent::Bootstrapped { query: number(id) });
+            }
             (QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))), Some(Waiting::Records(to))) => {
                 // A reader that is far behind misses a copy, not a record: every replica has several.
                 let _ = to.try_send(found.record.value);
@@ -106,7 +108,8 @@ impl Queries {
                 QueryResult::GetRecord(Err(GetRecordError::NotFound { key, .. })),
                 Some(Waiting::Records(_)),
             ) => {
-                event = self.not_found(id, &key);
+                event =
+                    self.worth_telling().then(|| NetEvent::NotFound { query: number(id), key: named(&key) });
             }
             (
                 QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })),
@@ -117,6 +120,19 @@ impl Queries {
                 }
             }
             (QueryResult::PutRecord(result), Some(Waiting::Stored(_))) => {
+                if let Err(
+                    PutRecordError::QuorumFailed { key, success, quorum }
+                    | PutRecordError::Timeout { key, success, quorum },
+                ) = &result
+                {
+                    let (stored, quorum) = (success.len(), quorum.get());
+                    event = self.worth_telling().then(|| NetEvent::QuorumFailed {
+                        query: number(id),
+                        key: named(key),
+                        stored,
+                        quorum,
+                    });
+                }
                 self.finish(id, result.map(drop).map_err(|error| error.to_string()));
             }
             (QueryResult::StartProviding(result), Some(Waiting::Stored(_))) => {
@@ -138,16 +154,13 @@ impl Queries {
         event
     }
 
-    fn not_found(&mut self, id: QueryId, key: &RecordKey) -> Option<NetEvent> {
+    fn worth_telling(&mut self) -> bool {
         let now = Instant::now();
         if self.told_since.is_none_or(|since| now - since >= TOLD_IN) {
             (self.told_since, self.told) = (Some(now), 0);
         }
         self.told += 1;
-        // Kademlia shows the number of a query only as text.
-        let query = id.to_string().parse().ok()?;
-        let key = String::from_utf8_lossy(key.as_ref()).into_owned();
-        (self.told <= TOLD).then_some(NetEvent::NotFound { query, key })
+        self.told <= TOLD
     }
 
     fn full(&self) -> bool {
@@ -185,4 +198,13 @@ impl Queries {
             let _ = reply.send(Ok(found.map(|info| info.addrs).unwrap_or_default()));
         }
     }
+}
+
+/// Kademlia shows the number of a query only as text.
+fn number(id: QueryId) -> u64 {
+    id.to_string().parse().unwrap_or_default()
+}
+
+fn named(key: &RecordKey) -> String {
+    String::from_utf8_lossy(key.as_ref()).into_owned()
 }

@@ -44,7 +44,7 @@ pub fn origin_progress(state: State, status: &OriginStatus) -> Notice {
     let text = format!("[ORIGIN]   {what}: {of}, {:.1} MB/s{left}", mb(status.bytes_per_s));
     Notice::info("origin_progress", text)
         .with("hashing", state == State::Hashing)
-        .with("percent", f64::from(status.percent))
+        .with("percent", status.percent)
         .with("bytes", status.bytes)
         .with("total", status.total)
         .with("bytes_per_s", status.bytes_per_s)

@@ -99,12 +99,10 @@ pub fn server_started() -> Notice {
         .with("program", "server")
 }
 
-/// The program was told to end, and ends what it has begun.
+/// The program was told to end.
 pub fn leaving(sessions: u64) -> Notice {
     let sessions_text = plural(sessions, "session");
-    let text = format!(
-        "👋 Leaving the network: announcements are withdrawn, no new sessions, {sessions_text} to finish..."
-    );
+    let text = format!("👋 Leaving the network: announcements are withdrawn, {sessions_text} under way");
     Notice::info("leaving", text).with("sessions", sessions)
 }
 

@@ -83,9 +83,10 @@ impl Cluster {
         self.online.iter().filter(|presence| **presence == Presence::Online).count()
     }
 
-    /// Every shard is somewhere.
+    /// Every shard is somewhere; of a plan that is not known yet none is.
     pub fn complete(&self) -> bool {
-        self.online.iter().all(|presence| matches!(presence, Presence::Local | Presence::Online))
+        !self.online.is_empty()
+            && self.online.iter().all(|presence| matches!(presence, Presence::Local | Presence::Online))
     }
 }
 

@@ -222,10 +222,18 @@ impl Task {
             match action {
                 Action::Obtain(shard) => self.obtain(shard),
                 Action::Load(shard) => self.load(shard),
+                Action::Impossible(shard) => {
+                    let count = self.plan.as_ref().map_or(0, |plan| plan.shard_count());
+                    let why = WantError::OutOfRange { shard, count };
+                    self.config.console.say(&report::shard_not_loaded(shard, &why.to_string()));
+                }
                 Action::Withdraw(shard) => {
                     let stages = self.config.stages.clone();
                     self.serving.remove(&shard);
-                    self.config.console.say(&report::shard_given_up(shard, "another one takes its place"));
+                    let there = self.plan.as_ref().is_some_and(|plan| shard < plan.shard_count());
+                    let why =
+                        if there { "another one takes its place" } else { "the plan has no such shard" };
+                    self.config.console.say(&report::shard_given_up(shard, why));
                     self.work.spawn(async move {
                         stages.withdraw(shard, GRACE).await;
                         Outcome::Withdrawn { shard }

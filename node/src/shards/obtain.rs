@@ -90,7 +90,9 @@ impl Obtain {
             }
         };
         progress.send_replace(Progress::Fetching(Download::default()));
-        let told = |download| drop(progress.send_replace(Progress::Fetching(download)));
+        let told = |download| {
+            progress.send_replace(Progress::Fetching(download));
+        };
         self.fetcher.file(&library, &entry, told).await.map_err(|source| ObtainError::Fetch {
             path,
             here,

@@ -61,6 +61,8 @@ pub enum Action {
     Load(u32),
     /// Let its sessions end and free its weights: [`Event::Withdrawn`] follows.
     Withdraw(u32),
+    /// Say that the plan has no such shard: it is wanted no longer.
+    Impossible(u32),
 }
 
 /// How far a shard is.
@@ -145,7 +147,9 @@ impl Table {
         if self.wanted.contains_key(&shard) {
             return Ok(Vec::new());
         }
-        let unfinished = |wanted: &Wanted| wanted.phase != Phase::Serving;
+        // One that waits for another try is no work that goes on.
+        let waits = |wanted: &Wanted| wanted.phase == Phase::Waiting && wanted.problem.is_some();
+        let unfinished = |wanted: &Wanted| wanted.phase != Phase::Serving && !waits(wanted);
         let busy = self.wanted.iter().find(|(_, wanted)| unfinished(wanted)).map(|(shard, _)| *shard);
         if let Some(shard) = busy.or(self.leaving.first().copied()) {
             return Err(WantError::Busy { shard });
@@ -197,16 +201,16 @@ impl Table {
     fn on_plan(&mut self, count: u32, now: Instant) -> Vec<Action> {
         self.count = Some(count);
         let mut actions = Vec::new();
-        for (&shard, wanted) in &mut self.wanted {
+        for (shard, _) in self.wanted.extract_if(count.., |_, _| true) {
+            actions.push(Action::Impossible(shard));
+            if self.serving.remove(&shard) {
+                self.leaving.insert(shard);
+                actions.push(Action::Withdraw(shard));
+            }
+        }
+        for wanted in self.wanted.values_mut() {
             let replaces = std::mem::take(&mut wanted.replaces);
             *wanted = Wanted::new(replaces);
-            if shard >= count {
-                wanted.problem = Some(Problem::new(WantError::OutOfRange { shard, count }.to_string()));
-                if self.serving.remove(&shard) {
-                    self.leaving.insert(shard);
-                    actions.push(Action::Withdraw(shard));
-                }
-            }
         }
         actions.extend(self.advance(now));
         actions
@@ -350,15 +354,36 @@ mod tests {
     fn another_plan_is_fetched_while_the_old_one_serves() {
         let now = Instant::now();
         let mut table = serving(&[0, 3], now);
-        assert_eq!(table.on(Event::Plan(2), now), [Action::Withdraw(3), Action::Obtain(0)]);
-        let shards = table.shards();
-        assert_eq!(shards[0], (0, Phase::Serving, None));
-        assert_eq!(shards[1].1, Phase::Waiting);
-        assert!(shards[1].2.unwrap().text.contains("shard 3 of a plan of 2"), "{shards:?}");
+        let actions = [Action::Impossible(3), Action::Withdraw(3), Action::Obtain(0)];
+        assert_eq!(table.on(Event::Plan(2), now), actions);
+        assert_eq!(phases(&table), [(0, Phase::Serving), (3, Phase::Leaving)]);
+        table.on(Event::Withdrawn(3), now);
         assert_eq!(table.on(Event::Obtained(0), now), [Action::Withdraw(0)]);
         assert_eq!(table.on(Event::Withdrawn(0), now), [Action::Load(0)]);
         table.on(Event::Loaded(0), now);
         assert_eq!(table.shards()[0], (0, Phase::Serving, None));
+    }
+
+    #[test]
+    fn what_is_tried_again_and_again_is_replaced() {
+        let now = Instant::now();
+        let mut table = Table::new([1]);
+        table.on(Event::Plan(4), now);
+        assert_eq!(table.want(2, true, now), Err(WantError::Busy { shard: 1 }));
+        table.on(Event::Failed(1, Problem::new("nobody has it")), now);
+        assert_eq!(table.want(2, true, now), Ok(vec![Action::Obtain(2)]));
+        assert_eq!(table.on(Event::Obtained(2), now), [Action::Load(2)]);
+        table.on(Event::Loaded(2), now);
+        assert_eq!(phases(&table), [(2, Phase::Serving)]);
+    }
+
+    #[test]
+    fn a_node_whose_shard_is_out_of_the_plan_is_free_for_another() {
+        let now = Instant::now();
+        let mut table = Table::new([9]);
+        assert_eq!(table.on(Event::Plan(4), now), [Action::Impossible(9)]);
+        assert_eq!(phases(&table), []);
+        assert_eq!(table.want(1, true, now), Ok(vec![Action::Obtain(1)]));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub enum DownloadError {
         path: PathBuf,
     },
     /// The disk is full, or broken.
-    #[error("cannot write {path}: {source}; {missing} bytes are missing: make room, and start again to go on from what is there", path = path.display())]
+    #[error("cannot write {path}: {source}; {missing} bytes are missing: make room: it goes on from what is there", path = path.display())]
     Write {
         /// The file.
         path: PathBuf,

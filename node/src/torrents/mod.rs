@@ -15,15 +15,22 @@ use std::time::Duration;
 use libp2p::PeerId;
 use shard_wire::command::{FileList, TorrentFile, Torrents};
 use shard_wire::message::{Request, Response, Status};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::sleep;
 
 pub use registry::{Full, Registry};
 
+use crate::messages;
 use crate::net::{NetEvent, Network};
+use crate::report::{self, Console};
 
 /// Changes come in bursts, as when a fleet starts: they are one message.
 const SETTLE: Duration = Duration::from_millis(500);
+/// Bootstraps that wait to be synced with.
+pub const REACHED: usize = 16;
+/// A bootstrap that did not answer is asked again.
+const AGAIN: Duration = Duration::from_secs(5);
+const TRIES: usize = 3;
 
 /// What is known of files and manifests. Clones share it.
 #[derive(Clone)]
@@ -49,15 +56,16 @@ impl Known {
         }
     }
 
-    /// A peer says what it knows.
+    /// A peer says what it knows. True where that is new.
     ///
     /// # Errors
     /// Where that is more than is remembered.
-    pub fn on_report(&self, peer: PeerId, report: Torrents) -> Result<(), Full> {
-        if self.lock().on_report(peer, report)? {
+    pub fn on_report(&self, peer: PeerId, report: Torrents) -> Result<bool, Full> {
+        let new = self.lock().on_report(peer, report)?;
+        if new {
             self.bump();
         }
-        Ok(())
+        Ok(new)
     }
 
     /// Reads what is known.
@@ -105,14 +113,35 @@ pub fn request(torrents: &Torrents) -> Request {
     }
 }
 
-/// Tells a bootstrap what this node has, and remembers what it answers.
-///
-/// # Errors
-/// In words, where it does not answer or refuses.
-pub async fn sync(network: &Network, known: &Known, bootstrap: PeerId) -> Result<Torrents, String> {
+/// Tells a bootstrap what this node has, and remembers what it answers; the console tells of both. False where it does
+/// not answer or refuses.
+async fn sync(network: &Network, known: &Known, console: Console, bootstrap: PeerId) -> bool {
+    console.say(&report::sync_begun(&bootstrap));
+    let before = known.read(Registry::union);
+    match exchange(network, known, console, bootstrap).await {
+        Ok(torrents) => {
+            let had = |file: &TorrentFile| before.files.iter().any(|one| one.info_hash == file.info_hash);
+            let new = torrents.files.iter().filter(|file| !had(file)).count();
+            let seeders: BTreeSet<&String> = torrents.files.iter().flat_map(|file| &file.seeders).collect();
+            console.say(&report::sync_done(&bootstrap, torrents.files.len(), seeders.len(), new));
+            true
+        }
+        Err(error) => {
+            console.say(&report::sync_failed(&bootstrap, &error));
+            false
+        }
+    }
+}
+
+async fn exchange(
+    network: &Network,
+    known: &Known,
+    console: Console,
+    bootstrap: PeerId,
+) -> Result<Torrents, String> {
     let request = request(&known.read(Registry::mine));
-    let answer = network.request(bootstrap, request).await.map_err(|error| error.to_string())?;
-    let torrents = answered(answer)?;
+    let answer = messages::ask(network, console, bootstrap, request).await;
+    let torrents = answered(answer.map_err(|error| error.to_string())?)?;
     known.on_report(bootstrap, torrents.clone()).map_err(|full| full.to_string())?;
     Ok(torrents)
 }
@@ -124,6 +153,40 @@ fn answered(response: Response) -> Result<Torrents, String> {
     let torrents: Torrents = serde_json::from_value(response.data).map_err(|error| error.to_string())?;
     torrents.check().map_err(|error| error.to_string())?;
     Ok(torrents)
+}
+
+/// Syncs with each bootstrap when it is reached, and with all of them when what this node has changes.
+pub async fn follow(network: Network, known: Known, console: Console, mut reached: mpsc::Receiver<PeerId>) {
+    let mut bootstraps: Vec<PeerId> = Vec::new();
+    let mut own = known.own_changes();
+    loop {
+        let now = tokio::select! {
+            peer = reached.recv() => match peer {
+                Some(peer) => {
+                    bootstraps.retain(|known| *known != peer);
+                    bootstraps.push(peer);
+                    vec![peer]
+                }
+                None => return,
+            },
+            changed = own.changed() => match changed {
+                Ok(()) => bootstraps.clone(),
+                Err(_) => return,
+            },
+        };
+        for peer in now {
+            tokio::spawn(sync_again(network.clone(), known.clone(), console, peer));
+        }
+    }
+}
+
+async fn sync_again(network: Network, known: Known, console: Console, bootstrap: PeerId) {
+    for _ in 0..TRIES {
+        if sync(&network, &known, console, bootstrap).await {
+            return;
+        }
+        sleep(AGAIN).await;
+    }
 }
 
 /// The bootstrap's side: forgets members that are gone and passes changes on, until the network ends.

@@ -121,6 +121,14 @@ impl Registry {
         self.others(named)
     }
 
+    /// Somebody, this node or another one, has each of these files.
+    pub fn all_seeded<'a>(&self, hashes: impl IntoIterator<Item = &'a str>) -> bool {
+        let named = |report: &Torrents, hash: &str| report.files.iter().any(|file| file.info_hash == hash);
+        hashes
+            .into_iter()
+            .all(|hash| named(&self.own, hash) || self.reports.values().any(|report| named(report, hash)))
+    }
+
     /// Others that have the manifest of a plan.
     pub fn manifest_seeders(&self, plan: &str) -> Vec<PeerId> {
         let named = self.reports.iter().flat_map(|(peer, report)| {
@@ -215,6 +223,20 @@ mod tests {
         assert_eq!(registry.manifest_seeders("p"), [bootstrap]);
         assert_eq!(registry.list(""), Some(FileList::default()));
         assert_eq!(registry.list("shard-0.gguf"), None, "it seeds none itself");
+    }
+
+    #[test]
+    fn a_swarm_is_whole_when_each_file_is_somewhere() {
+        let (me, bootstrap) = (PeerId::random(), PeerId::random());
+        let mut registry = Registry::new(me);
+        let (a, b) = ("1".repeat(64), "2".repeat(64));
+        registry.own(has(&[file("shard-0.gguf", "1")], &[]));
+        assert!(registry.all_seeded([a.as_str()]));
+        assert!(!registry.all_seeded([a.as_str(), b.as_str()]));
+        registry.on_report(bootstrap, has(&[file("shard-1.gguf", "2")], &[])).unwrap();
+        assert!(registry.all_seeded([a.as_str(), b.as_str()]));
+        registry.forget(&bootstrap);
+        assert!(!registry.all_seeded([a.as_str(), b.as_str()]));
     }
 
     #[test]

@@ -4,27 +4,25 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use libp2p::PeerId;
 use serde_json::json;
 use shard_wire::announce::ReplicaState;
 use shard_wire::message::{Request, Status};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::coordinator::{Assignment, Coordinator, Sight};
 use crate::cluster::ClusterView;
+use crate::messages;
 use crate::net::Network;
+use crate::report::Console;
 use crate::torrent::fetch;
-use crate::torrents::{self, Known};
+use crate::torrents::Known;
 use crate::watch::Watched;
 
 /// Between two looks.
 const TICK: Duration = Duration::from_secs(1);
 /// A spare says at once whether it takes a shard on.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Bootstraps that wait to be synced with.
-pub(super) const REACHED: usize = 16;
 
 /// What a gateway assigns from.
 pub(super) struct Assigner {
@@ -32,40 +30,39 @@ pub(super) struct Assigner {
     pub(super) watched: Watched,
     /// How long a shard may be missing.
     pub(super) limit: Duration,
-    /// Bootstraps, as they are reached.
-    pub(super) reached: mpsc::Receiver<PeerId>,
+    /// What the bootstraps say of files and plans.
+    pub(super) known: Known,
+    /// Where its operator sees what is asked of spares.
+    pub(super) console: Console,
 }
 
 impl Assigner {
     /// Assigns until the network ends.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(self) {
         let me = self.network.local_peer();
-        let known = Known::new(me);
         let mut coordinator = Coordinator::new(me, self.limit);
         let mut asked: JoinSet<Option<Assignment>> = JoinSet::new();
-        let (mut bootstraps, mut planned) = (BTreeSet::new(), None);
+        let mut planned = None;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                peer = self.reached.recv() => match peer {
-                    Some(peer) => drop(bootstraps.insert(peer)),
-                    None => return,
-                },
                 Some(Ok(refused)) = asked.join_next() => {
                     if let Some(assignment) = refused {
                         coordinator.refused(assignment, Instant::now());
                     }
                 }
                 _ = tick.tick() => {
+                    if self.watched.view.has_changed().is_err() {
+                        return;
+                    }
                     let lonely = self.watched.view.borrow().plan.is_none();
                     if lonely && self.watched.members.borrow().spares().next().is_some() {
-                        planned = self.learn(&known, &bootstraps).await.or(planned);
+                        planned = self.learn().await.or(planned);
                     }
                     let sight = self.sight(planned);
                     for assignment in coordinator.look(&sight, Instant::now()) {
-                        tracing::info!(spare = %assignment.spare, shard = assignment.shard, "LOAD_SHARD");
-                        asked.spawn(ask(self.network.clone(), assignment));
+                        asked.spawn(ask(self.network.clone(), self.console, assignment));
                     }
                 }
             }
@@ -82,15 +79,10 @@ impl Assigner {
     }
 
     /// How many shards the origin's plan has, or that of whoever has a manifest.
-    async fn learn(&self, known: &Known, bootstraps: &BTreeSet<PeerId>) -> Option<u32> {
-        for bootstrap in bootstraps {
-            if let Err(error) = torrents::sync(&self.network, known, *bootstrap).await {
-                tracing::debug!(%bootstrap, "SYNC_TORRENTS: {error}");
-            }
-        }
-        let plan = known.read(|registry| registry.plan_to_adopt(None))?;
+    async fn learn(&self) -> Option<u32> {
+        let plan = self.known.read(|registry| registry.plan_to_adopt(None))?;
         let mut control = self.network.streams();
-        for peer in known.read(|registry| registry.manifest_seeders(&plan)) {
+        for peer in self.known.read(|registry| registry.manifest_seeders(&plan)) {
             match fetch::manifest(&mut control, peer, &plan).await {
                 Ok(manifest) => return Some(manifest.layer_starts.len() as u32),
                 Err(error) => tracing::debug!(%peer, plan, "the manifest could not be had: {error}"),
@@ -113,14 +105,14 @@ fn taken(view: &ClusterView) -> BTreeSet<u32> {
 }
 
 /// The assignment back where it came to nothing.
-async fn ask(network: Network, assignment: Assignment) -> Option<Assignment> {
+async fn ask(network: Network, console: Console, assignment: Assignment) -> Option<Assignment> {
     let request = Request {
         command: "LOAD_SHARD".into(),
         request_id: format!("coordinator-{}", uuid::Uuid::new_v4()),
         // It announces what comes of it.
         params: json!({ "shard_id": assignment.shard, "wait_s": 0 }),
     };
-    let answer = timeout(ANSWER, network.request(assignment.spare, request)).await;
+    let answer = timeout(ANSWER, messages::ask(&network, console, assignment.spare, request)).await;
     let why = match answer {
         Ok(Ok(response)) if response.status == Status::Ok => return None,
         Ok(Ok(response)) => response.error.map_or_else(String::new, |error| error.message),

@@ -29,6 +29,8 @@ pub(super) struct Learned {
     pub model_bytes: u64,
     /// What the operator needs of the manifest.
     pub manifest: ManifestSummary,
+    /// The hash of every file that it names.
+    pub files: Vec<String>,
 }
 
 /// Why a plan could not be learned from a peer.
@@ -98,8 +100,13 @@ async fn learn_from(
             context_length: context,
         },
     )?;
-    let summary = summary(&manifest, &config);
-    Ok(Learned { plan: plan.name.clone(), model, model_bytes: manifest.model_bytes, manifest: summary })
+    Ok(Learned {
+        plan: plan.name.clone(),
+        model,
+        model_bytes: manifest.model_bytes,
+        manifest: summary(&manifest, &config),
+        files: manifest.files.into_iter().map(|file| file.sha256).collect(),
+    })
 }
 
 fn summary(manifest: &Manifest, config: &ModelConfig) -> ManifestSummary {

@@ -12,27 +12,32 @@ mod facts;
 mod pipeline;
 mod proof;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::Registry as Metered;
 use shard_wire::announce::{Capabilities, MemberInfo};
+use shard_wire::command::Command;
 use shard_wire::keys::Role;
+use shard_wire::message::ErrorCode;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::now_ms;
+use crate::commands;
 use crate::config::GatewayConfig;
 use crate::front::Front;
 use crate::gateway::{self, Gateway};
 use crate::joiner::{JoinReport, Joiner, JoinerConfig};
-use crate::net::DhtMode;
+use crate::messages;
+use crate::net::{DhtMode, Inbound};
 use crate::report::{self, Console};
 use crate::ring::gateway::sessions;
 use crate::ring::lanes::{INBOX, Inboxes, Lanes};
 use crate::shutdown::Shutdown;
 use crate::start::{self, Member, StartError};
+use crate::torrents::{self, Known, Registry};
 use crate::watch::WatchConfig;
 
 use assign::Assigner;
@@ -68,7 +73,7 @@ pub enum WebError {
 /// # Errors
 /// Where it can serve no HTTP, or take no part in the network.
 pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), WebError> {
-    let console = Console::new(config.run.log);
+    let (console, started) = (Console::new(config.run.log), Instant::now());
     let keys = gateway::Keys::load(config.api_keys_file.as_deref(), config.operator_key_file.as_deref())?;
     // Before anything else: a port in use is the likeliest mistake.
     let address = config.http;
@@ -78,7 +83,8 @@ pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), We
     let Member { network, keypair, requests } =
         start::member(&config.net, identify, DhtMode::Client, 3 * REFRESH)?;
     console.say(&report::peer_id(&network.local_peer()));
-    tokio::spawn(start::refuse(requests, "this is a gateway: it serves no shard"));
+    let known = Known::new(network.local_peer());
+    tokio::spawn(answer(requests, known.clone(), console));
 
     let member = MemberInfo { role: Role::Gateway, capabilities: Capabilities::default() };
     let joiner_config = JoinerConfig {
@@ -91,12 +97,14 @@ pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), We
         files: None,
         refresh_interval: REFRESH,
     };
-    let (bootstraps, reached) = mpsc::channel(assign::REACHED);
+    let (bootstraps, reached) = mpsc::channel(torrents::REACHED);
+    tokio::spawn(torrents::follow(network.clone(), known.clone(), console, reached));
     let joiner = Joiner::spawn(network.clone(), joiner_config, narrate(console, bootstraps));
     let watching = WatchConfig { cluster: config.net.cluster.clone(), forget_after: ttl };
     let watched = crate::watch::spawn_with_members(network.clone(), watching);
     let view = watched.view.clone();
-    let assigner = Assigner { network: network.clone(), watched, limit: config.recovery, reached };
+    let assigner =
+        Assigner { network: network.clone(), watched, limit: config.recovery, known: known.clone(), console };
     tokio::spawn(assigner.run());
     let (gateway, inbox) = mpsc::channel(INBOX);
     let lanes = Lanes::spawn(
@@ -107,7 +115,7 @@ pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), We
     let limits = sessions::Limits { recovery: config.recovery, ..sessions::Limits::default() };
     let front = Front::spawn(&network, lanes, inbox, view, limits);
     let Pipeline { model, status } =
-        Pipeline::spawn(network.clone(), front.clone(), config.net.cluster.clone());
+        Pipeline::spawn(network.clone(), front.clone(), known, config.net.cluster.clone());
 
     let gateway = Gateway::new(
         front.client,
@@ -115,13 +123,30 @@ pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), We
         status,
         keys,
         gateway::Limits::default(),
-        gateway::Metrics::new(Registry::default()),
+        gateway::Metrics::new(Metered::default()),
     );
     console.say(&report::gateway_started(&address));
     gateway::serve(listener, gateway, async move { shutdown.begun().await }).await;
     joiner.leave().await;
     network.shutdown().await;
+    console.say(&report::stopped(started.elapsed()));
     Ok(())
+}
+
+/// A gateway hears who has which files, and serves nothing itself.
+async fn answer(mut requests: mpsc::Receiver<Inbound>, known: Known, console: Console) {
+    while let Some(Inbound { peer, request, responder }) = requests.recv().await {
+        messages::received(console, &peer, &request);
+        let result = match request.command() {
+            Ok(Command::SyncTorrents(told)) => {
+                commands::sync_torrents(&known, peer, told, Registry::mine, |_| ())
+            }
+            Ok(_) => Err((ErrorCode::Unavailable, "this is a gateway: it serves no shard".into())),
+            Err(error) => Err((error.code(), error.to_string())),
+        };
+        let response = commands::respond(request.request_id.clone(), result);
+        messages::answer(console, &peer, &request, responder, response).await;
+    }
 }
 
 fn narrate(console: Console, bootstraps: mpsc::Sender<PeerId>) -> impl FnMut(JoinReport) + Send + 'static {

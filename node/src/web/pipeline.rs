@@ -29,6 +29,7 @@ use crate::net::Network;
 use crate::ring::client::{AnswerError, Client, OpenError, Prompt};
 use crate::ring::gateway::driver::Activity;
 use crate::ring::gateway::route::{Route, Stage};
+use crate::torrents::Known;
 
 /// After an attempt to learn a plan or to probe it that failed; each is a line of the log.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -48,12 +49,14 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Starts the task; it ends with the network.
-    pub fn spawn(network: Network, front: Front, cluster: String) -> Self {
+    pub fn spawn(network: Network, front: Front, known: Known, cluster: String) -> Self {
         let (model_out, model) = watch::channel(None);
         let (status_out, status) = watch::channel(Arc::new(PipelineStatus::default()));
         let task = Task {
             network,
             front,
+            known,
+            files: Vec::new(),
             facts: Facts { cluster, ..Facts::default() },
             model: model_out,
             status: status_out,
@@ -90,6 +93,10 @@ enum ProbeError {
 struct Task {
     network: Network,
     front: Front,
+    /// What the bootstraps say of who has which files.
+    known: Known,
+    /// The files of the plan that is learned, by hash.
+    files: Vec<String>,
     facts: Facts,
     model: watch::Sender<Option<Arc<Model>>>,
     status: watch::Sender<Arc<PipelineStatus>>,
@@ -107,6 +114,7 @@ struct Task {
 impl Task {
     async fn run(mut self) {
         let mut front = self.front.clone();
+        let mut seeders = self.known.changes();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -121,10 +129,20 @@ impl Task {
                 return;
             }
             let view = front.view.borrow_and_update().clone();
+            if seeders.has_changed().unwrap_or(false) {
+                seeders.mark_unchanged();
+                self.look_at_seeders();
+            }
             self.observe(&view);
             self.act(&view);
             self.publish(&view);
         }
+    }
+
+    fn look_at_seeders(&mut self) {
+        let files = || self.files.iter().map(String::as_str);
+        self.facts.seeded =
+            !self.files.is_empty() && self.known.read(|registry| registry.all_seeded(files()));
     }
 
     /// Takes over what changed.
@@ -179,19 +197,21 @@ impl Task {
                 Ok(Some(learned)) => {
                     self.facts.manifest = Some((learned.model_bytes, learned.manifest));
                     self.learned = Some(learned.plan);
+                    self.files = learned.files;
+                    self.look_at_seeders();
                     self.model.send_replace(Some(Arc::new(learned.model)));
                     self.retry_at = Instant::now();
                 }
                 Ok(None) => {}
                 Err(error) => warn!("the plan could not be learned from any replica: {error}"),
             },
-            Outcome::Probed { route, sent, result } => self.on_probed(&route, sent, result),
+            Outcome::Probed { route, sent, result } => self.on_probed(&route, sent, &result),
         }
     }
 
-    fn on_probed(&mut self, route: &Route, sent: Instant, result: Result<(), ProbeError>) {
+    fn on_probed(&mut self, route: &Route, sent: Instant, result: &Result<(), ProbeError>) {
         let now = Instant::now();
-        match &result {
+        match result {
             // A fleet that is busy is not broken.
             Err(ProbeError::Open(OpenError::Busy)) => {
                 self.proof.on_busy(route, now);

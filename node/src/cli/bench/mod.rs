@@ -42,6 +42,8 @@ enum What {
 
 /// Measures, and prints a table or an object.
 pub(super) fn run(args: BenchArgs) -> Result<Ending, Failure> {
+    // As in a node; and what one setting has taken is gone before the memory of the next is counted.
+    shard_engine::give_back_freed_memory();
     match args.what {
         What::Engine(args) => engine::run(&args),
         What::Fleet(args) => until_stopped(async |shutdown| fleet::run(args, shutdown).await),

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use libp2p::PeerId;
+
 /// The rate is that of the last seconds.
 const RATE_OVER: Duration = Duration::from_secs(5);
 
@@ -40,6 +42,8 @@ pub struct Progress {
     pub peers: usize,
     /// Until all pieces are there, at this rate.
     pub eta: Option<Duration>,
+    /// The last peer that was banned for the file, and its wrong piece.
+    pub banned: Option<(PeerId, u32)>,
 }
 
 impl Progress {
@@ -53,6 +57,7 @@ impl Progress {
             bytes_per_s: 0,
             peers: 0,
             eta: None,
+            banned: None,
         }
     }
 }

@@ -194,7 +194,7 @@ impl Fetch {
             // Whatever became of the link: bytes are right or wrong.
             LinkEvent::Stored(piece) => self.on_stored(peer, piece, progress),
             LinkEvent::Bad(piece) => {
-                tracing::warn!(%peer, file = self.part.about().name, piece, "a peer sent a wrong piece: it is asked for this file no more");
+                progress.send_modify(|progress| progress.banned = Some((peer, piece)));
                 self.on(Event::Bad { peer, piece });
             }
             LinkEvent::Has(have) if is_open => self.on(Event::Has { peer, have }),
