@@ -117,10 +117,13 @@ mod tests {
 
     use super::*;
 
-    /// Of files a and b: bytes that are gone, and (times, pieces).
-    fn counts(files: &[(u64, &[(u32, usize)])]) -> Counts {
+    /// Bytes that are gone, and (times, pieces).
+    type OfFile<'a> = (u64, &'a [(u32, usize)]);
+
+    /// Of files a and b.
+    fn counts(files: &[OfFile<'_>]) -> Counts {
         let times = |&(times, pieces): &(u32, usize)| Times { times, pieces };
-        let file = |(name, (bytes, pieces)): (char, &(u64, &[(u32, usize)]))| FileCounts {
+        let file = |(name, (bytes, pieces)): (char, &OfFile<'_>)| FileCounts {
             sha256: name.into(),
             bytes: *bytes,
             pieces: pieces.iter().map(times).collect(),
