@@ -67,7 +67,7 @@ pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), Ser
     let origin = config.origin.map(|origin| origin::spawn(origin, shelf.clone(), known.clone(), console));
     let subject = Bootstrap { network: network.clone(), cluster: config.net.cluster, origin, shelf, started };
     diagnostics::start(config.diagnostics, subject, shutdown.clone()).await?;
-    tokio::spawn(answer(requests, known, console));
+    tokio::spawn(answer(network.clone(), requests, known, console));
     console.say(&report::server_started());
     loop {
         let event = tokio::select! {
@@ -87,11 +87,13 @@ pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), Ser
 }
 
 /// A bootstrap knows of files and of nothing else.
-async fn answer(mut requests: mpsc::Receiver<Inbound>, known: Known, console: Console) {
+async fn answer(network: Network, mut requests: mpsc::Receiver<Inbound>, known: Known, console: Console) {
     while let Some(Inbound { peer, request, responder }) = requests.recv().await {
         messages::received(console, &peer, &request);
         let result = match request.command() {
             Ok(Command::SyncTorrents(told)) => {
+                // Who syncs is a member: it keeps us, and would lose the connection if we did not.
+                network.keep(peer, true).await;
                 let changed = |files| console.say(&report::sync_changed(&peer, files));
                 commands::sync_torrents(&known, peer, told, torrents::Registry::union, changed)
             }

@@ -69,7 +69,11 @@ async fn holds(idle: Duration, refresh: Duration, refreshes: usize) {
     });
     let begun = Instant::now();
     let (kept, other) = (neighbour.network.local_peer(), passer_by.network.local_peer());
+    // Each side of a route keeps the other, and a bootstrap its members: one that does not would close the connection.
+    let me = node.network.local_peer();
     node.network.keep(kept, true).await;
+    neighbour.network.keep(me, true).await;
+    bootstrap.network.keep(me, true).await;
     deadline(node.network.dial(None, neighbour.addresses().await)).await.unwrap();
     deadline(node.network.dial(None, passer_by.addresses().await)).await.unwrap();
 

@@ -203,7 +203,10 @@ pub async fn pass_on(network: Network, known: Known) {
                 tell(&network, &known);
             }
             event = events.recv() => match event {
-                Ok(NetEvent::Disconnected { peer }) => known.forget(&peer),
+                Ok(NetEvent::Disconnected { peer }) => {
+                    known.forget(&peer);
+                    network.keep(peer, false).await;
+                }
                 Ok(_) => {}
                 Err(broadcast::error::RecvError::Lagged(_)) => {
                     let Ok(snapshot) = network.snapshot().await else { return };

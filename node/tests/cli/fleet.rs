@@ -1,7 +1,6 @@
 //! `shardctl up` with everything real: processes, libp2p, weights, HTTP.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -73,7 +72,7 @@ impl Drop for Up {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    super::process::free_port().parse().unwrap()
 }
 
 impl Up {

@@ -1,8 +1,9 @@
 //! Processes of a test, started by flags as on several machines, and what they answer.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -59,8 +60,17 @@ impl Drop for Running {
     }
 }
 
+/// A port that nobody has for TCP or UDP, below those that the system gives to whoever asks for any: a connection of
+/// another test cannot take it before the program does.
 pub(crate) fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let address = ("127.0.0.1", 12_000 + (number % 20_000) as u16);
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return address.1.to_string();
+        }
+    }
 }
 
 /// Sends a request and reads until `enough` is in the answer, or it ends; empty where nobody listens.

@@ -24,7 +24,7 @@ impl Drop for Server {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    super::process::free_port().parse().unwrap()
 }
 
 fn server(transport: &str, more: &[&str]) -> Server {
