@@ -39,11 +39,6 @@ const QUIC_IDLE: Duration = Duration::from_secs(3);
 /// The idle time counts from the first packet that nobody answers, so a loss shows after the sum of both: 4 s at the latest.
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
-/// Bytes of one stream that may be under way: 1 Gbit/s over 100 ms, and room to spare.
-const QUIC_STREAM_WINDOW: u32 = 16 << 20;
-/// Of all streams of a connection.
-const QUIC_CONNECTION_WINDOW: u32 = 24 << 20;
-
 type Connection = (PeerId, StreamMuxerBox);
 
 /// Builds what the swarm dials and listens with.
@@ -98,8 +93,6 @@ fn quic(keypair: &Keypair) -> Boxed<Connection> {
     let mut config = quic::Config::new(keypair);
     config.max_idle_timeout = u32::try_from(QUIC_IDLE.as_millis()).unwrap_or(u32::MAX);
     config.keep_alive_interval = QUIC_KEEP_ALIVE;
-    config.max_stream_data = QUIC_STREAM_WINDOW;
-    config.max_connection_data = QUIC_CONNECTION_WINDOW;
     quic::tokio::Transport::new(config).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))).boxed()
 }
 
