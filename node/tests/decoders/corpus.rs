@@ -24,8 +24,19 @@ const PEER: &str = "12D3KooWKk3zSVNqbNdPFsNXQkWVSAKrhJFXwGubV7WZ13fh6wBt";
 
 /// Target, name and bytes of every file.
 pub fn good() -> Vec<Good> {
-    [frames(), sessions(), requests(), responses(), swarm(), records(), addresses(), gguf(), texts(), openai()]
-        .concat()
+    [
+        frames(),
+        sessions(),
+        requests(),
+        responses(),
+        swarm(),
+        records(),
+        addresses(),
+        gguf(),
+        texts(),
+        openai(),
+    ]
+    .concat()
 }
 
 fn bytes(value: &impl serde::Serialize) -> Vec<u8> {
@@ -37,7 +48,12 @@ fn open() -> Open {
         gateway: PEER.into(),
         route: (0..2).map(|shard| RouteStage { peer: PEER.into(), shard }).collect(),
         plan: "0123456789abcdef".into(),
-        sampling: Sampling { temperature: 0.7, logit_bias: vec![(5, -1.5)], logprobs: Some(2), ..Sampling::default() },
+        sampling: Sampling {
+            temperature: 0.7,
+            logit_bias: vec![(5, -1.5)],
+            logprobs: Some(2),
+            ..Sampling::default()
+        },
         eos: vec![2],
         max_tokens: 64,
         reuse: 0,
@@ -79,7 +95,8 @@ fn frames() -> Vec<Good> {
 }
 
 fn sessions() -> Vec<Good> {
-    let sampled = Sampled { finish: Some(Finish::Length), logprob: Some(-0.25), top: vec![(3, -0.25), (9, -2.0)] };
+    let sampled =
+        Sampled { finish: Some(Finish::Length), logprob: Some(-0.25), top: vec![(3, -0.25), (9, -2.0)] };
     vec![
         ("session", "open", bytes(&open())),
         ("session", "opened", bytes(&Opened { reuse: 3 })),
@@ -108,7 +125,11 @@ fn requests() -> Vec<Good> {
     vec![
         request("capabilities", "GET_CAPABILITIES", Value::Null),
         request("load", "LOAD_SHARD", json!({"shard_id": 3, "replace": true, "plan": "p", "wait_s": 5})),
-        request("inference", "INFERENCE", json!({"prompt": "Hi", "max_tokens": 8, "temperature": 0.5, "seed": 7})),
+        request(
+            "inference",
+            "INFERENCE",
+            json!({"prompt": "Hi", "max_tokens": 8, "temperature": 0.5, "seed": 7}),
+        ),
         request("files", "LIST_FILES", json!({"name": "shard-1.gguf"})),
         request("metrics", "GET_METRICS", Value::Null),
         request("torrents", "SYNC_TORRENTS", json!(torrents())),
@@ -166,7 +187,12 @@ fn manifest() -> Manifest {
         layer_starts: vec![0, 2],
         piece_size: PIECE_SIZE,
         files: vec![
-            file(shard_name(0), LayerRange { start: 0, end: 2 }, &[("a", 96, PIECE_SIZE + 5)], PIECE_SIZE + 128),
+            file(
+                shard_name(0),
+                LayerRange { start: 0, end: 2 },
+                &[("a", 96, PIECE_SIZE + 5)],
+                PIECE_SIZE + 128,
+            ),
             file(shard_name(1), LayerRange { start: 2, end: 4 }, &[("b", 64, 32), ("c", 96, 7)], 128),
             file(TOKENIZER.into(), LayerRange::default(), &[], 500),
         ],
@@ -189,8 +215,11 @@ fn announcement(peer_id: &str, state: ReplicaState) -> ShardAnnouncement {
             plan: "0123456789abcdef".into(),
             model_name: "tiny-tales".into(),
             model_sha256: "00".repeat(32),
-            download: (state == ReplicaState::Downloading)
-                .then_some(Download { percent: 12.5, bytes_per_s: 1_000_000, peers: 3 }),
+            download: (state == ReplicaState::Downloading).then_some(Download {
+                percent: 12.5,
+                bytes_per_s: 1_000_000,
+                peers: 3,
+            }),
             capabilities: Capabilities {
                 shard_loaded: state == ReplicaState::Ready,
                 context_length: 2048,

@@ -61,7 +61,29 @@ impl ShardKey {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_is_read_as_it_is_written(
+            cluster in "[a-z/-]{1,12}", id in 0..2 * MAX_SHARDS, peer in prop::option::of("[a-zA-Z0-9/]{0,9}"),
+        ) {
+            let whole = peer.as_ref().is_none_or(|peer| !peer.is_empty() && !peer.contains('/'));
+            let key = peer.map_or(ShardKey::Shard(id), |peer| ShardKey::Replica(id, peer));
+            let read = ShardKey::parse(&cluster, key.text(&cluster).as_bytes());
+            prop_assert_eq!(read, (id < MAX_SHARDS && whole).then_some(key));
+        }
+
+        #[test]
+        fn what_is_read_is_written_the_same(rest in "[0-9+]{0,4}(/[a-z0-9/]{0,3})?") {
+            let text = format!("c/shard/{rest}");
+            if let Some(key) = ShardKey::parse("c", text.as_bytes()) {
+                prop_assert_eq!(key.text("c"), text);
+            }
+        }
+    }
 
     #[test]
     fn keys_are_read_back_and_nothing_else_is() {

@@ -148,11 +148,7 @@ pub struct Sampled {
     )]
     pub logprob: Option<f32>,
     /// The likeliest tokens with theirs, where asked for.
-    #[serde(
-        default,
-        deserialize_with = "crate::json::finite_by_id",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "crate::json::finite_by_id", skip_serializing_if = "Vec::is_empty")]
     pub top: Vec<(u32, f32)>,
 }
 

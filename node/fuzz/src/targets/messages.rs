@@ -62,11 +62,10 @@ pub fn response(data: &[u8]) -> bool {
     let Ok(response) = serde_json::from_slice::<Response>(data) else { return false };
     let bytes = serde_json::to_vec(&response).expect("data of ours");
     let again: Response = serde_json::from_slice(&bytes).expect("written by us");
-    assert_eq!((&again.status, &again.request_id, &again.error), (
-        &response.status,
-        &response.request_id,
-        &response.error
-    ));
+    assert_eq!(
+        (&again.status, &again.request_id, &again.error),
+        (&response.status, &response.request_id, &response.error)
+    );
     let data = serde_json::to_vec(&response.data).expect("data of ours");
     json::<LoadedShard>(&data);
     json::<InferenceResult>(&data);

@@ -64,7 +64,10 @@ pub fn manifest(data: &[u8]) -> bool {
         }
         assert_eq!(pieces.next(), None);
         assert!(end <= file.size && file.size < end + PIECE_SIZE);
-        assert_eq!(file.tensors.iter().map(|tensor| &tensor.name).collect::<HashSet<_>>().len(), file.tensors.len());
+        assert_eq!(
+            file.tensors.iter().map(|tensor| &tensor.name).collect::<HashSet<_>>().len(),
+            file.tensors.len()
+        );
     }
     true
 }
