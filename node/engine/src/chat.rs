@@ -9,6 +9,8 @@ mod clock;
 mod error;
 
 use std::io;
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::SystemTime;
 
 pub use error::ChatError;
@@ -27,7 +29,10 @@ const CHATML: &str = "{%- for message in messages -%}\
     {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}";
 const NAME: &str = "chat";
 /// Of a template, in bytes: the longest known ones have 17 kB.
-const MAX_TEMPLATE: usize = 1 << 20;
+const MAX_TEMPLATE: usize = 64 << 10;
+/// Stack to compile a template on. minijinja bounds brackets, but not chains such as `a.a.a` and `- - - a`: its functions
+/// call themselves once for each link, and a link took up to 500 bytes of stack for a byte of template.
+const COMPILE_STACK: usize = 1024 * MAX_TEMPLATE;
 /// Instructions of one rendering: some 100,000 messages, or about a second of a template that does not end.
 const FUEL: u64 = 10_000_000;
 /// Of the rendered text, in bytes: a prompt of two million tokens.
@@ -65,7 +70,7 @@ impl ChatTemplate {
             String::from_utf8_lossy(bytes).into_owned()
         };
         Ok(Self {
-            environment: environment(source.unwrap_or(CHATML)).map_err(ChatError::from_syntax)?,
+            environment: compile(source.unwrap_or(CHATML))?,
             is_default: source.is_none(),
             bos: name(tokenizer.bos()),
             eos: name(tokenizer.eos()),
@@ -132,6 +137,18 @@ impl ChatTemplate {
         // A template writes strings only.
         Ok(String::from_utf8_lossy(&text.0).into_owned())
     }
+}
+
+/// Compiles a template where it cannot overflow the caller's stack.
+fn compile(source: &str) -> Result<Environment<'static>, ChatError> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("template".into()).stack_size(COMPILE_STACK);
+        let compiled = thread
+            .spawn_scoped(scope, || environment(source))
+            .map_err(|source| ChatError::Thread { source })?
+            .join();
+        compiled.unwrap_or_else(|panic| resume_unwind(panic)).map_err(ChatError::from_syntax)
+    })
 }
 
 fn environment(source: &str) -> Result<Environment<'static>, Error> {

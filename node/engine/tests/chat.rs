@@ -154,11 +154,26 @@ fn without_a_template_it_is_chatml() {
     assert_eq!(text, "<|im_start|>user\nHi<|im_end|>\n");
 }
 
+/// The deepest trees that a template of 64 KiB can be parsed to, on the two megabytes of a test's thread.
+#[test]
+fn a_chain_of_any_length_leaves_the_callers_stack_alone() {
+    for (front, link, back) in [
+        ("{{", "-", "1 }}"),
+        ("{{ a", ".a", " }}"),
+        ("{{ a", "~a", " }}"),
+        ("{% if a %}", "{%elif a%}", "{% endif %}"),
+    ] {
+        let links = link.repeat((65_536 - front.len() - back.len()) / link.len());
+        assert!(compile(&format!("{front}{links}{back}")).is_ok(), "{link}");
+    }
+    assert!(compile(&"{{ ((".repeat(10_000)).is_err());
+}
+
 #[test]
 fn errors_say_what_and_where() {
-    let long = " ".repeat(1_048_577);
+    let long = " ".repeat(65_537);
     for (template, message) in [
-        (&*long, "the chat template has 1048577 bytes: more than the limit of 1048576"),
+        (&*long, "the chat template has 65537 bytes: more than the limit of 65536"),
         ("{{ 1 }}\n{% if %}", "cannot compile the chat template: line 2: syntax error"),
         ("{% for m in messages %}", "cannot compile the chat template: line 1: syntax error"),
         ("\n\n{{ nothing.at.all }}", "cannot render the chat template: line 3: undefined value"),

@@ -151,6 +151,8 @@ fn is_host_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const PEER: &str = "12D3KooWKk3zSVNqbNdPFsNXQkWVSAKrhJFXwGubV7WZ13fh6wBt";
@@ -177,6 +179,22 @@ mod tests {
             assert_eq!(dialled(Transport::Dual), [quic.clone(), tcp.clone()], "{text}");
             assert_eq!(dialled(Transport::Quic), [quic], "{text}");
             assert_eq!(dialled(Transport::Tcp), [tcp], "{text}");
+        }
+    }
+
+    proptest! {
+        /// What is dialled, and what is shown, is read as the same entry.
+        #[test]
+        fn what_is_read_can_be_written(
+            host in r"[a-z0-9_.-]{1,20}|[0-9.]{7,15}|\[[0-9a-f:]{2,12}\]|/(ip4|ip6|dns|dns4|dns6)/[a-z0-9.: -]{1,20}",
+            rest in "(:|/tcp/|/udp/)[0-9]{1,5}(/quic-v1)?",
+        ) {
+            let Ok(bootstrap) = format!("{host}{rest}").parse::<Bootstrap>() else { return Ok(()) };
+            for address in bootstrap.addresses(Transport::Dual) {
+                prop_assert_eq!(address.to_string().parse(), Ok(bootstrap.clone()));
+            }
+            let shown: Bootstrap = bootstrap.to_string().parse().unwrap();
+            prop_assert_eq!(shown.to_string(), bootstrap.to_string());
         }
     }
 

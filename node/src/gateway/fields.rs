@@ -83,6 +83,11 @@ pub(super) fn wrong(param: &str, expected: &str, value: &Value) -> ApiError {
     ApiError::parameter(param, format!("expected {expected}, got {got}"))
 }
 
+/// The beginning of a text, in quotes. (`{:.40?}` is the whole text: precision means nothing there.)
+pub(super) fn brief(text: &str) -> String {
+    format!("{:?}", text.chars().take(40).collect::<String>())
+}
+
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -4,7 +4,7 @@ use serde_json::Value;
 use shard_engine::chat::Message;
 
 use super::error::ApiError;
-use super::fields::wrong;
+use super::fields::{brief, wrong};
 
 pub(super) fn parse(value: Option<Value>) -> Result<Vec<Message>, ApiError> {
     match value {
@@ -28,7 +28,7 @@ fn message(index: usize, value: Value) -> Result<Message, ApiError> {
             "user" => "user",
             "assistant" => "assistant",
             other => {
-                let message = format!("expected system, developer, user or assistant, got {other:.20?}");
+                let message = format!("expected system, developer, user or assistant, got {}", brief(other));
                 return Err(ApiError::parameter(at("role"), message));
             }
         },
@@ -63,7 +63,7 @@ fn text_part(at: &str, value: Value) -> Result<String, ApiError> {
         Some(Value::String(kind)) if kind == "text" => {}
         kind => {
             let got = kind.and_then(Value::as_str).unwrap_or("nothing");
-            let message = format!("only text is offered, not {got:.40?}");
+            let message = format!("only text is offered, not {}", brief(got));
             return Err(ApiError::Unsupported { param: format!("{at}.type"), message });
         }
     }

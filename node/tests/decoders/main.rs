@@ -45,34 +45,43 @@ fn files(target: &Target) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Tries one input; what breaks the target is kept, to be looked at and to join the corpus.
-fn run(target: &Target, what: &str, data: &[u8]) -> bool {
-    catch_unwind(AssertUnwindSafe(|| target.run(data))).unwrap_or_else(|_| {
+fn run(target: &Target, what: &str, data: &[u8]) -> Result<bool, String> {
+    catch_unwind(AssertUnwindSafe(|| target.run(data))).map_err(|_| {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("found-{}", target.name));
         fs::write(&kept, data).unwrap();
-        panic!("target {} broke on {what}; the input is {}", target.name, kept.display());
+        format!("{} broke on {what}: the input is {}", target.name, kept.display())
     })
+}
+
+/// Tries the corpus of a target and its mutations, up to the first that breaks it.
+fn run_all(target: &Target, files: &[(String, Vec<u8>)]) -> Result<(), String> {
+    // Whatever is made once is made now.
+    run(target, "nothing", &[])?;
+    for (name, data) in files {
+        if !run(target, name, data)? && name.starts_with("good-") {
+            return Err(format!("{} does not read {name} (see the top of this test)", target.name));
+        }
+    }
+    for (number, data) in mutations(files).enumerate() {
+        run(target, &format!("mutation {number}"), &data)?;
+    }
+    Ok(())
 }
 
 /// One test, for memory is counted in the whole process.
 #[test]
 fn no_decoder_breaks_on_its_corpus_or_on_what_comes_near_it() {
-    let mut total = 0;
-    for target in TARGETS {
-        let files = files(target);
-        // Whatever is made once is made now.
-        run(target, "nothing", &[]);
-        for (name, data) in &files {
-            let read = run(target, name, data);
-            assert!(read || !name.starts_with("good-"), "{} does not read {name}: see the top", target.name);
-            assert!(data.len() <= MAX_FILE, "{name} of {} is too large", target.name);
-            total += data.len();
-        }
+    let corpus: Vec<_> = TARGETS.iter().map(|target| (target, files(target))).collect();
+    for (target, files) in &corpus {
         assert!(files.iter().any(|(name, _)| name.starts_with("good-")), "{} reads nothing", target.name);
-        for (number, data) in mutations(&files).enumerate() {
-            run(target, &format!("mutation {number}"), &data);
-        }
+        assert!(files.iter().all(|(_, data)| data.len() <= MAX_FILE), "a file of {} is large", target.name);
     }
+    let total: usize = corpus.iter().flat_map(|(_, files)| files).map(|(_, data)| data.len()).sum();
     assert!(total <= MAX_CORPUS, "the corpus has {total} bytes");
+
+    let broken: Vec<String> =
+        corpus.iter().filter_map(|(target, files)| run_all(target, files).err()).collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
 /// `cargo fuzz` finds every target, and each by its name.

@@ -1,7 +1,8 @@
-//! What comes near a file: cut short, bits flipped, lengths at their extremes, spliced with another. The same each time.
+//! What comes near a file: cut short, bits flipped, lengths at their extremes, spliced with another, flooded. The same
+//! each time.
 
 /// Mutations of a file.
-const ROUNDS: usize = 300;
+const ROUNDS: usize = 500;
 /// Where files are no longer than this, they are cut at every byte.
 const CUTS: usize = 256;
 /// Values that lengths, counts and offsets break at.
@@ -22,6 +23,23 @@ const WORDS: [&str; 12] = [
     "[]",
     "[{}]",
 ];
+/// What is repeated to fill a flood: depth, length, and what grows where it is quoted.
+const FLOODS: [&[u8]; 12] = [
+    b"[",
+    b"{\"a\":",
+    b"9",
+    b"(",
+    b"{{",
+    b"{%if a%}",
+    b"\0",
+    b"\xFF",
+    b"\x7F",
+    b"/dns/a",
+    b"<s>",
+    b",[1,1e9]",
+];
+/// Bytes of a flood.
+const FLOOD: usize = 32 << 10;
 
 /// Every mutation of every file.
 pub fn mutations(files: &[(String, Vec<u8>)]) -> impl Iterator<Item = Vec<u8>> {
@@ -38,7 +56,14 @@ pub fn mutations(files: &[(String, Vec<u8>)]) -> impl Iterator<Item = Vec<u8>> {
                 mutated
             })
             .collect();
-        cuts.chain(others)
+        let floods: Vec<Vec<u8>> = FLOODS
+            .iter()
+            .map(|unit| {
+                let (front, back) = data.split_at(random.below(data.len() + 1));
+                [front, &unit.repeat(FLOOD / unit.len()), back].concat()
+            })
+            .collect();
+        cuts.chain(others).chain(floods)
     })
 }
 

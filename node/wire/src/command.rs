@@ -230,7 +230,8 @@ impl Torrents {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::message::{ErrorCode, MAX_REQUEST_BYTES, Request};
@@ -317,5 +318,58 @@ mod tests {
         all.check().unwrap();
         let request = Request { command: "SYNC_TORRENTS".into(), request_id: "r".into(), params: json!(all) };
         assert!(serde_json::to_vec(&request).unwrap().len() < MAX_REQUEST_BYTES);
+    }
+
+    /// Something that may stand where a member should.
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            (0..300_u32).prop_map(Value::from),
+            "[a-z./\\\\\0é]{0,3}|[0-9a-f]{64}|x{250,260}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 20, |inner| {
+            let member = prop::sample::select(vec!["name", "size", "info_hash", "seeders", "plan", "files"]);
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..20).prop_map(Value::from),
+                prop::collection::btree_map(member.prop_map(String::from), inner, 0..5)
+                    .prop_map(|members| members.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever the members are, they are refused in a few words, or keep to every bound.
+        #[test]
+        fn any_members(
+            command in prop::sample::select(NAMES.to_vec()),
+            files in prop::collection::vec(("[a-z./]{1,3}", any::<u64>(), prop::collection::vec("[a-z]", 0..14)), 0..3),
+            members in prop::collection::btree_map(
+                prop::sample::select(vec!["shard_id", "wait_s", "prompt", "temperature", "seed", "name", "plans", "files"]),
+                value(),
+                0..4,
+            ),
+        ) {
+            let file = |(name, size, seeders)| {
+                json!({"name": name, "size": size, "info_hash": "0a".repeat(32), "seeders": seeders})
+            };
+            let mut params = json!({"shard_id": 1, "prompt": "p", "files": files.into_iter().map(file).collect::<Vec<_>>()});
+            for (name, value) in members {
+                params[name] = value;
+            }
+            let request = Request { command: command.into(), request_id: String::new(), params };
+            match request.command() {
+                Ok(Command::SyncTorrents(Torrents { files, plans })) => {
+                    prop_assert!(files.len() <= MAX_FILES && plans.len() <= MAX_PLANS);
+                    prop_assert!(files.iter().all(|file| !file.name.is_empty() && !file.name.contains('/')));
+                    prop_assert!(files.iter().all(|file| file.seeders.len() <= MAX_SEEDERS));
+                }
+                Ok(_) => {}
+                Err(error) => prop_assert!(error.to_string().len() <= 1000, "{error}"),
+            }
+        }
     }
 }

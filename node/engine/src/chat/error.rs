@@ -1,4 +1,5 @@
 use std::fmt;
+use std::io;
 
 use minijinja::{Error, ErrorKind};
 
@@ -15,6 +16,12 @@ pub enum ChatError {
     TooLarge {
         /// Its length.
         bytes: usize,
+    },
+    /// There is no stack to compile it on.
+    #[error("cannot start a thread to compile the chat template: {source}")]
+    Thread {
+        /// Why.
+        source: io::Error,
     },
     /// The file's template is not one.
     #[error("cannot compile the chat template: line {line}: {source}")]

@@ -32,6 +32,10 @@ pub struct Target {
     per_byte: usize,
 }
 
+/// What a template's variables hold: its instructions are counted and its text is bounded, but minijinja knows no bound
+/// for `{% set x = x ~ x %}`, again and again.
+const UNBOUNDED: usize = 1 << 40;
+
 /// Every decoder. JSON takes some 50 bytes a byte where it is read as a [`serde_json::Value`]: `[[],[],…]`.
 pub const TARGETS: &[Target] = &[
     target("frame", frames::frame, 4 << 10, 16),
@@ -47,7 +51,7 @@ pub const TARGETS: &[Target] = &[
     target("gguf", gguf::gguf, 32 << 10, 128),
     // Expressions of pre-tokenizers and tables of characters.
     target("tokenizer", text::tokenizer, 32 << 20, 1024),
-    target("template", text::template, 32 << 20, 4096),
+    target("template", text::template, UNBOUNDED, 0),
     target("openai", openai::openai, 4 << 20, 1024),
 ];
 
