@@ -98,13 +98,14 @@ impl Files {
     }
 }
 
-/// What has left this node, for `/status`: bytes of each file, and how many pieces were given how often.
+/// What has left this node, for `/status`: bytes of each file, how many pieces were given how often, and how many no peer
+/// has confirmed.
 pub fn served(shelf: &Shelf) -> Value {
     let served = shelf.served().into_iter().filter(|served| served.bytes > 0);
-    let one = |Served { sha256, bytes, pieces }| {
+    let one = |Served { sha256, bytes, pieces, pending }| {
         let pieces: Vec<Value> =
             pieces.iter().map(|(times, count)| json!({ "times": times, "pieces": count })).collect();
-        json!({ "sha256": sha256, "bytes": bytes, "pieces": pieces })
+        json!({ "sha256": sha256, "bytes": bytes, "pieces": pieces, "pending": pending })
     };
     served.map(one).collect()
 }

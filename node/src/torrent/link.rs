@@ -109,9 +109,10 @@ impl Link {
         self.tell(LinkEvent::Has(have)).await?;
         let (reader, writer) = stream.split();
         let (expected, expecting) = mpsc::channel(2 * MAX_ASKED);
+        let (stored, confirm) = mpsc::channel(2 * MAX_ASKED);
         tokio::select! {
-            result = self.request(writer, asks, expected) => result,
-            result = self.receive(reader, expecting) => result,
+            result = self.request(writer, asks, confirm, expected) => result,
+            result = self.receive(reader, expecting, stored) => result,
             result = self.follow(known) => result,
         }
     }
@@ -185,28 +186,38 @@ impl Link {
         &self,
         mut writer: impl futures::AsyncWrite + Unpin,
         mut asks: mpsc::Receiver<u32>,
+        mut confirm: mpsc::Receiver<u32>,
         expected: mpsc::Sender<u32>,
     ) -> Result<(), LinkError> {
-        let (mut pieces, mut bytes) = (Vec::new(), Vec::new());
-        while asks.recv_many(&mut pieces, MAX_ASKED).await > 0 {
-            for piece in pieces.drain(..) {
+        let mut bytes = Vec::new();
+        loop {
+            let (kind, first, queue) = tokio::select! {
+                biased;
+                piece = confirm.recv() => (Kind::Got, piece, &mut confirm),
+                piece = asks.recv() => (Kind::Piece, piece, &mut asks),
+            };
+            let Some(first) = first else { return Ok(writer.close().await?) };
+            let rest = std::iter::from_fn(|| queue.try_recv().ok()).take(MAX_ASKED);
+            for piece in std::iter::once(first).chain(rest) {
                 let Some(place) = self.part.about().pieces.get(piece as usize) else { continue };
                 let length = place.size as u32;
-                let request = Request { kind: Kind::Piece, length, offset: place.offset, what: self.key };
+                let request = Request { kind, length, offset: place.offset, what: self.key };
                 bytes.extend(request.encode());
-                expected.send(piece).await.map_err(|_| LinkError::Over)?;
+                if kind == Kind::Piece {
+                    expected.send(piece).await.map_err(|_| LinkError::Over)?;
+                }
             }
             writer.write_all(&bytes).await?;
             writer.flush().await?;
             bytes.clear();
         }
-        Ok(())
     }
 
     async fn receive(
         &self,
         mut reader: impl futures::AsyncRead + Unpin,
         mut expecting: mpsc::Receiver<u32>,
+        stored: mpsc::Sender<u32>,
     ) -> Result<(), LinkError> {
         while let Some(piece) = expecting.recv().await {
             let mut head = [0; ANSWER_LEN];
@@ -225,7 +236,7 @@ impl Link {
             }
             match refusal {
                 Some(why) => self.tell(LinkEvent::Refused(piece, why)).await?,
-                None => self.take(&mut reader, piece, length as usize).await?,
+                None => self.take(&mut reader, piece, length as usize, &stored).await?,
             }
         }
         Ok(())
@@ -237,6 +248,7 @@ impl Link {
         reader: &mut (impl futures::AsyncRead + Unpin),
         piece: u32,
         length: usize,
+        stored: &mpsc::Sender<u32>,
     ) -> Result<(), LinkError> {
         let mib = length.div_ceil(STEP) as u32;
         let permit = Arc::clone(&self.shared.memory).acquire_many_owned(mib.clamp(1, MEMORY)).await;
@@ -261,10 +273,14 @@ impl Link {
         };
         timeout(PIECE * mib.max(1), all).await.map_err(|_| LinkError::Slow)??;
         let (shared, part) = (Arc::clone(&self.shared), Arc::clone(&self.part));
-        let (events, peer, number) = (self.events.clone(), self.peer, self.number);
+        let (events, peer, number, stored) = (self.events.clone(), self.peer, self.number, stored.clone());
         tokio::task::spawn_blocking(move || {
             let event = match part.store(piece as usize, &buffer) {
-                Ok(Stored::Right) => LinkEvent::Stored(piece),
+                Ok(Stored::Right) => {
+                    // There is room for all that is under way; a peer that is gone need not hear it.
+                    let _ = stored.try_send(piece);
+                    LinkEvent::Stored(piece)
+                }
                 Ok(Stored::Wrong) => LinkEvent::Bad(piece),
                 Err(error) => LinkEvent::Disk(error),
             };

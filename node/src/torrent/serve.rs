@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::io::{ReadHalf, WriteHalf};
@@ -24,6 +24,7 @@ use tracing::debug;
 pub use super::shelf::{Served, Shelf, ShelfOptions};
 
 use super::PROTOCOL;
+use super::plan::MAX_ASKED;
 use super::shelf::{Entry, Verdict};
 
 /// Streams in all: most wait for news or for a slot.
@@ -36,6 +37,8 @@ const SLOTS_PER_PEER: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A stream that asks for nothing for so long gives its slot back.
 const SLOT_IDLE: Duration = Duration::from_millis(500);
+/// Pieces that one stream was given and has not confirmed: four times what an asker has under way.
+const UNCONFIRMED: usize = 4 * MAX_ASKED;
 /// News of pieces are collected for so long: at a hundred pieces a second each is not worth an answer of its own.
 const COLLECT: Duration = Duration::from_millis(200);
 /// Bytes that are read at a time. A larger piece is a header, and is read in parts.
@@ -63,12 +66,18 @@ impl Shelf {
                     peer,
                     served: served.clone(),
                     slot: Mutex::new(None),
+                    given: Mutex::default(),
                 });
+                let peers = Arc::clone(&peers);
                 tokio::spawn(async move {
+                    let shelf = asker.shelf.clone();
                     if let Err(error) = asker.answer_all(stream).await {
                         debug!(%peer, "torrent stream ended: {error}");
                     }
                     drop((permit, place));
+                    if !lock(&peers).contains_key(&peer) {
+                        shelf.is_away(peer);
+                    }
                 });
             }
         });
@@ -86,7 +95,7 @@ struct Place {
 
 impl Place {
     fn take(peers: &Counts, peer: PeerId, most: usize) -> Option<Self> {
-        let mut counts = peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(peers);
         let count = counts.entry(peer).or_default();
         if *count >= most {
             return None;
@@ -98,7 +107,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.peers);
         if let Some(count) = counts.get_mut(&self.peer) {
             *count -= 1;
             if *count == 0 {
@@ -115,6 +124,8 @@ struct Asker {
     /// Slots of every peer.
     served: Counts,
     slot: Mutex<Option<Slot>>,
+    /// Pieces that were sent and not confirmed, by file and offset.
+    given: Mutex<HashMap<([u8; 32], u64), Given>>,
 }
 
 type Slot = (OwnedSemaphorePermit, Place);
@@ -137,7 +148,7 @@ impl Asker {
     async fn answer_all(self: Arc<Self>, stream: Stream) -> io::Result<()> {
         let (reader, mut writer) = stream.split();
         let requests = stream::unfold((reader, Arc::clone(&self)), |(mut reader, asker)| async move {
-            let request = asker.next_request(&mut reader).await;
+            let request = asker.next_question(&mut reader).await;
             Some((request, (reader, asker)))
         });
         // The next answer is made ready while this one is written.
@@ -152,6 +163,20 @@ impl Asker {
         Ok(())
     }
 
+    /// The next request that is to be answered.
+    async fn next_question(&self, reader: &mut ReadHalf<Stream>) -> io::Result<Request> {
+        loop {
+            let request = self.next_request(reader).await?;
+            if request.kind != Kind::Got {
+                return Ok(request);
+            }
+            let given = lock(&self.given).remove(&(request.what, request.offset));
+            if let Some(given) = given {
+                given.confirm();
+            }
+        }
+    }
+
     async fn next_request(&self, reader: &mut ReadHalf<Stream>) -> io::Result<Request> {
         let mut bytes = [0; REQUEST_LEN];
         {
@@ -159,7 +184,7 @@ impl Asker {
             if let Ok(done) = timeout(SLOT_IDLE, read.as_mut()).await {
                 done?;
             } else {
-                self.lock_slot().take();
+                lock(&self.slot).take();
                 timeout(PATIENCE, read).await??;
             }
         }
@@ -173,6 +198,8 @@ impl Asker {
             }
             Kind::Have => self.have(request).await,
             Kind::Piece => self.piece(request).await,
+            // Taken before it comes to this; who asks all the same is told that there is nothing.
+            Kind::Got => Answer::Status(Status::NotFound),
         }
     }
 
@@ -247,7 +274,12 @@ impl Asker {
                 }
                 self.shelf.inner.buffers.give(buffer);
                 timeout(PATIENCE, writer.flush()).await??;
-                piece.arrived(u64::from(request.length));
+                entry.ledger().sent(u64::from(request.length));
+                let mut given = lock(&self.given);
+                if given.len() >= UNCONFIRMED {
+                    return Err(io::Error::other(format!("{UNCONFIRMED} pieces are not confirmed")));
+                }
+                given.insert((request.what, request.offset), piece);
                 return Ok(());
             }
         }
@@ -267,20 +299,16 @@ impl Asker {
     }
 
     fn take_slot(&self) -> bool {
-        let mut slot = self.lock_slot();
+        let mut slot = lock(&self.slot);
         if slot.is_none() {
             let permit = Arc::clone(&self.shelf.inner.slots).try_acquire_owned().ok();
             *slot = permit.zip(Place::take(&self.served, self.peer, SLOTS_PER_PEER));
         }
         slot.is_some()
     }
-
-    fn lock_slot(&self) -> std::sync::MutexGuard<'_, Option<Slot>> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// A piece on its way out: unless it has arrived, it has not left.
+/// A piece on its way: until its peer confirms it, it has not left.
 struct Given {
     entry: Arc<Entry>,
     peer: PeerId,
@@ -288,9 +316,10 @@ struct Given {
 }
 
 impl Given {
-    fn arrived(mut self, bytes: u64) {
-        self.entry.ledger().left(bytes);
-        self.piece = None;
+    fn confirm(mut self) {
+        if let Some(piece) = self.piece.take() {
+            self.entry.ledger().left(self.peer, piece, std::time::Instant::now());
+        }
     }
 }
 
@@ -300,6 +329,10 @@ impl Drop for Given {
             self.entry.ledger().came_back(self.peer, piece);
         }
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Fills `buffer` from `skip` on, on a blocking thread.

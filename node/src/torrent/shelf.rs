@@ -80,6 +80,8 @@ pub struct Served {
     pub bytes: u64,
     /// (times, pieces that were given so often), ascending; empty where no manifest names the file.
     pub pieces: Vec<(u32, usize)>,
+    /// Pieces of which no peer has said yet that it got them.
+    pub pending: usize,
 }
 
 impl Default for Shelf {
@@ -205,11 +207,19 @@ impl Shelf {
             .map(|(key, entry)| {
                 let ledger = entry.ledger();
                 let pieces = if entry.layout.is_some() { ledger.histogram() } else { Vec::new() };
-                Served { sha256: hex::encode(&key), bytes: ledger.bytes(), pieces }
+                Served { sha256: hex::encode(&key), bytes: ledger.bytes(), pieces, pending: ledger.pending() }
             })
             .collect();
         served.sort_unstable_by(|a, b| a.sha256.cmp(&b.sha256));
         served
+    }
+
+    /// A peer has no streams any more.
+    pub(super) fn is_away(&self, peer: PeerId) {
+        if self.inner.initial_seeding {
+            let now = Instant::now();
+            self.read().files.values().for_each(|entry| entry.ledger().is_away(peer, now));
+        }
     }
 
     pub(super) fn manifest(&self, key: &[u8; 32]) -> Option<Arc<Vec<u8>>> {

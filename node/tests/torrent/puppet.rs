@@ -71,6 +71,9 @@ async fn answer(
             return Some(());
         }
         let request = Request::decode(&bytes).expect("a node asks rightly");
+        if request.kind == Kind::Got {
+            continue;
+        }
         if request.kind == Kind::Piece {
             asked.fetch_add(1, Ordering::SeqCst);
         }
@@ -108,6 +111,7 @@ pub fn honest(made: &Made, pieces: Option<&[usize]>, request: Request) -> Deed {
                 ok(&Have::Some { revision: 1, bits }.encode())
             }
         },
+        Kind::Got => panic!("a confirmation has no answer"),
         Kind::Piece => {
             let from = request.offset as usize;
             ok(&made.bytes[from..from + request.length as usize])

@@ -1,7 +1,7 @@
 //! `/torrent/1.0`: a raw stream of requests and, in their order, answers. Several may be under way on one stream.
 //!
 //! ```text
-//! request   0  u8   version, 2          answer   0  u8   version, 2
+//! request   0  u8   version, 3          answer   0  u8   version, 3
 //!           1  u8   kind                         1  u8   status
 //!           2  u16  0                            2  u16  0
 //!           4  u32  length                       4  u32  length, bytes that follow
@@ -15,17 +15,21 @@
 //! | manifest | 0 | 0 | the manifest |
 //! | piece | bytes wanted | where they begin | those bytes |
 //! | have | milliseconds to wait | the revision that the asker knows, 0: none | revision `u64`, then a bit for each piece |
+//! | got | bytes of a piece | where they begin | there is no answer |
 //!
 //! **Have** is a long poll: it is answered at once where the holder's revision is another than the asker's, else with
 //! the next change, or at the end of the wait with the same revision. So news cost a round trip and no polling. Piece
 //! `i` is bit `i % 8` of byte `i / 8`. Who has the whole file answers revision [`WHOLE`] and no bits, and need not be
 //! asked again. A poll waits on its stream, so pieces are asked for on another one.
 //!
+//! **Got** says on the stream of a piece that it has arrived and is verified. Until then it has not left: what a
+//! transport has taken may wait in its buffers, and is lost with the connection.
+//!
 //! **Statuses** other than `Ok` have no data, and say whether to come back: `Busy` to the peer, in a while;
 //! `Elsewhere` for this piece, in a while, if nobody else has it by then; `NotFound` and `Unavailable` not soon.
 //!
 //! Whoever asks verifies: a piece against the manifest, a manifest against the plan's name. Version 1 had neither
-//! `have` nor `Busy` and `Elsewhere`; a peer of another version is refused, and the error names both.
+//! `have` nor `Busy` and `Elsewhere`, version 2 no `got`; a peer of another version is refused, and the error names both.
 
 mod bits;
 
@@ -34,7 +38,7 @@ use thiserror::Error;
 pub use bits::{Bits, BitsError};
 
 /// The version that this crate reads and writes.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Bytes of a request.
 pub const REQUEST_LEN: usize = 48;
 /// Bytes of an answer before its data.
@@ -56,6 +60,8 @@ pub enum Kind {
     Piece = 2,
     /// Which pieces of a file are there.
     Have = 3,
+    /// Nothing: a piece has arrived.
+    Got = 4,
 }
 
 /// How an answer turned out.
@@ -137,6 +143,7 @@ impl Request {
             1 => Kind::Manifest,
             2 => Kind::Piece,
             3 => Kind::Have,
+            4 => Kind::Got,
             other => return Err(TorrentError::Kind(other)),
         };
         let mut offset = [0; 8];
@@ -239,15 +246,16 @@ mod tests {
             bytes[at] = byte;
             Request::decode(&bytes)
         };
-        assert_eq!(with(0, 1), Err(TorrentError::Version(1)));
-        assert_eq!(with(1, 4), Err(TorrentError::Kind(4)));
+        assert_eq!(with(0, 2), Err(TorrentError::Version(2)));
+        assert_eq!(with(1, 4), Ok(Request { kind: Kind::Got, ..request }));
+        assert_eq!(with(1, 5), Err(TorrentError::Kind(5)));
         assert_eq!(with(7, 255), Err(TorrentError::TooLarge(255 << 24 | 7)));
         let patient = Request { kind: Kind::Have, length: MAX_WAIT + 1, ..request };
         assert_eq!(Request::decode(&patient.encode()), Err(TorrentError::TooLong(MAX_WAIT + 1)));
         for status in [Status::Ok, Status::NotFound, Status::Unavailable, Status::Busy, Status::Elsewhere] {
             assert_eq!(decode_answer(&encode_answer(status, 3)), Ok((status, 3)));
         }
-        assert_eq!(decode_answer(&[2, 9, 0, 0, 0, 0, 0, 0]), Err(TorrentError::Status(9)));
+        assert_eq!(decode_answer(&[3, 9, 0, 0, 0, 0, 0, 0]), Err(TorrentError::Status(9)));
         assert_eq!(decode_answer(&[1, 0, 0, 0, 0, 0, 0, 0]), Err(TorrentError::Version(1)));
     }
 
@@ -256,7 +264,7 @@ mod tests {
     #[test]
     fn a_peer_says_which_pieces_it_has() {
         let request = Request { kind: Kind::Have, length: 0, offset: 0, what: [0xab; 32] };
-        let mut expected = vec![2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut expected = vec![3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         expected.extend([0xab; 32]);
         assert_eq!(request.encode().to_vec(), expected);
 
@@ -265,7 +273,7 @@ mod tests {
         let have = Have::Some { revision: 3, bits };
         let data = have.encode();
         assert_eq!(data, [3, 0, 0, 0, 0, 0, 0, 0, 0b0000_0011, 0b0000_0010]);
-        assert_eq!(encode_answer(Status::Ok, data.len() as u32), [2, 0, 0, 0, 10, 0, 0, 0]);
+        assert_eq!(encode_answer(Status::Ok, data.len() as u32), [3, 0, 0, 0, 10, 0, 0, 0]);
         assert_eq!(Have::decode(&data, 10), Ok(have));
         assert_eq!(data.len(), Have::max_len(10));
 

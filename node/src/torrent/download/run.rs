@@ -10,7 +10,7 @@ use libp2p::PeerId;
 use shard_wire::manifest;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::super::DownloadError;
 use super::super::content::FileContent;
@@ -25,6 +25,8 @@ use super::{Inner, Stop};
 
 /// Events of links that wait for the loop, which waits for nobody.
 const EVENTS: usize = 256;
+/// What a link may take to confirm its last pieces.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(
     inner: &Inner,
@@ -122,7 +124,7 @@ async fn fetch(
         }
     }
     fetch.on_tick(progress);
-    Ok(fetch.whole)
+    Ok(fetch.finish())
 }
 
 /// Others that fetch the file find this node, too. That nobody takes the record is no reason to stop.
@@ -175,6 +177,17 @@ impl Fetch {
             last: 0,
             rate: Rate::default(),
         }
+    }
+
+    /// The links end by themselves, when they have confirmed what they got.
+    fn finish(self) -> Whole {
+        let mut tasks = self.tasks;
+        tokio::spawn(async move {
+            let all = async { while tasks.join_next().await.is_some() {} };
+            // Those that are still there go with `tasks`.
+            let _ = timeout(FAREWELL, all).await;
+        });
+        self.whole
     }
 
     fn know(&mut self, seeders: &[PeerId]) {

@@ -1,7 +1,7 @@
 //! What has left the origin, by its `/status`. Pure.
 //!
-//! A piece counts when it is given to a stream, its bytes when they are gone. So the first round is over when every piece
-//! was given and as many bytes are gone as there are; a piece that is given a second time before that has left too early.
+//! A piece counts as given with the first byte, and has left when its receiver has confirmed it. So the first round is
+//! over when none is pending; a piece that is given a second time before that has left too early.
 //! What was too early stays so until the round is over: looks that are closer together than one piece takes miss nothing.
 
 use std::collections::BTreeMap;
@@ -16,12 +16,13 @@ use thiserror::Error;
 #[error("the origin's /status does not tell what has left it: {0}")]
 pub(super) struct CountsError(String);
 
-/// Of one file: bytes that have left, and how many pieces were given how often.
+/// Of one file: bytes that were sent, how many pieces were given how often, and how many have not left.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub(super) struct FileCounts {
     pub(super) sha256: String,
     pub(super) bytes: u64,
     pub(super) pieces: Vec<Times>,
+    pub(super) pending: usize,
 }
 
 /// So many pieces were given so often.
@@ -32,10 +33,6 @@ pub(super) struct Times {
 }
 
 impl FileCounts {
-    fn never(&self) -> usize {
-        self.pieces.iter().filter(|of| of.times == 0).map(|of| of.pieces).sum()
-    }
-
     fn again(&self) -> usize {
         self.pieces.iter().filter(|of| of.times > 1).map(|of| of.pieces).sum()
     }
@@ -93,7 +90,7 @@ impl FirstRound {
         for file in &manifest.files {
             let of_file = counts.files.iter().find(|counts| counts.sha256 == file.sha256);
             match of_file {
-                Some(counts) if counts.never() == 0 && counts.bytes >= file.size => {}
+                Some(counts) if counts.pending == 0 => {}
                 Some(counts) => {
                     complete = false;
                     self.again_of_file = self.again_of_file.max(counts.again());
@@ -117,15 +114,16 @@ mod tests {
 
     use super::*;
 
-    /// Bytes that are gone, and (times, pieces).
-    type OfFile<'a> = (u64, &'a [(u32, usize)]);
+    /// Pieces that are pending, and (times, pieces).
+    type OfFile<'a> = (usize, &'a [(u32, usize)]);
 
     /// Of files a and b.
     fn counts(files: &[OfFile<'_>]) -> Counts {
         let times = |&(times, pieces): &(u32, usize)| Times { times, pieces };
-        let file = |(name, (bytes, pieces)): (char, &OfFile<'_>)| FileCounts {
+        let file = |(name, (pending, pieces)): (char, &OfFile<'_>)| FileCounts {
             sha256: name.into(),
-            bytes: *bytes,
+            bytes: 100,
+            pending: *pending,
             pieces: pieces.iter().map(times).collect(),
         };
         Counts { files: ('a'..).zip(files).map(file).collect() }
@@ -156,11 +154,11 @@ mod tests {
     #[test]
     fn the_status_is_read() {
         let status = json!({"served": [
-            {"sha256": "a", "bytes": 100, "pieces": [{"times": 0, "pieces": 1}, {"times": 2, "pieces": 3}]},
-            {"sha256": "b", "bytes": 100, "pieces": [{"times": 2, "pieces": 1}]},
+            {"sha256": "a", "bytes": 100, "pending": 1, "pieces": [{"times": 0, "pieces": 1}, {"times": 2, "pieces": 3}]},
+            {"sha256": "b", "bytes": 100, "pending": 0, "pieces": [{"times": 2, "pieces": 1}]},
         ]});
         let read = Counts::read(&status).unwrap();
-        assert_eq!(read, counts(&[(100, &[(0, 1), (2, 3)]), (100, &[(2, 1)])]));
+        assert_eq!(read, counts(&[(1, &[(0, 1), (2, 3)]), (0, &[(2, 1)])]));
         assert_eq!(read.bytes(), 200);
         assert_eq!(read.histogram(), BTreeMap::from([(0, 1), (2, 4)]));
         for status in [json!({}), json!({"served": null}), json!({"served": [1]})] {
@@ -170,24 +168,24 @@ mod tests {
 
     #[test]
     fn a_second_time_before_all_have_left_once_is_seen() {
-        let begun = || counts(&[(100, &[(0, 2), (1, 1)])]);
-        let whole = || counts(&[(400, &[(1, 2), (2, 1)])]);
+        let begun = || counts(&[(3, &[(0, 2), (1, 1)])]);
+        let whole = || counts(&[(0, &[(1, 2), (2, 1)])]);
         for (files, looks, complete, of_file, of_all, why) in [
             (1, vec![counts(&[])], None, 0, 0, "nothing has left yet"),
             (1, vec![begun()], None, 0, 0, "on its way"),
             (1, vec![begun(), whole()], Some(1.0), 0, 0, "as it should"),
-            (1, vec![counts(&[(200, &[(0, 1), (2, 1)])]), whole()], Some(1.0), 1, 1, "too early"),
-            (1, vec![counts(&[(200, &[(1, 1), (2, 2)])]), whole()], Some(1.0), 2, 2, "given, and not gone"),
+            (1, vec![counts(&[(1, &[(0, 1), (2, 1)])]), whole()], Some(1.0), 1, 1, "too early"),
+            (1, vec![counts(&[(1, &[(1, 1), (2, 2)])]), whole()], Some(1.0), 2, 2, "given, and not gone"),
             (
                 2,
-                vec![counts(&[(500, &[(2, 2), (1, 1)]), (0, &[(0, 3)])])],
+                vec![counts(&[(0, &[(2, 2), (1, 1)]), (3, &[(0, 3)])])],
                 None,
                 0,
                 2,
                 "another file has not left",
             ),
             (2, vec![whole()], None, 0, 1, "nothing of another file has left"),
-            (1, vec![whole(), counts(&[(900, &[(3, 3)])])], Some(0.0), 0, 0, "it was complete"),
+            (1, vec![whole(), counts(&[(0, &[(3, 3)])])], Some(0.0), 0, 0, "it was complete"),
         ] {
             let mut round = FirstRound::default();
             for (at, look) in looks.iter().enumerate() {
