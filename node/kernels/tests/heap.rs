@@ -24,4 +24,18 @@ fn what_is_freed_below_a_block_that_stays_is_not_kept() {
         assert!(resident() < before + 10 * MIB, "{} MiB are kept", (resident() - before) / MIB);
         drop(last);
     }
+    // Small ones, among some that stay.
+    let mut blocks: Vec<Vec<u8>> = (0..100_000).map(|_| vec![1; 1000]).collect();
+    assert!(resident() > before + 90 * MIB);
+    let mut at = 0;
+    blocks.retain(|_| {
+        at += 1;
+        at % 1000_usize == 0
+    });
+    let begun = std::time::Instant::now();
+    while resident() > before + 10 * MIB {
+        assert!(begun.elapsed().as_secs() < 20, "{} MiB are kept", (resident() - before) / MIB);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(blocks.len(), 100);
 }

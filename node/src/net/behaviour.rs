@@ -8,9 +8,9 @@ use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::{StreamProtocol, identify, kad, ping};
 use shard_wire::keys;
-use shard_wire::message::{Request, RequestError, Response};
+use shard_wire::message::Response;
 
-use super::codec::JsonCodec;
+use super::codec::{Asked, JsonCodec};
 use super::records::RecordTable;
 use super::{DhtMode, NetConfig, NetError, keep};
 
@@ -36,7 +36,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the command protocol reports.
-pub(super) type MessageEvent = request_response::Event<Result<Request, RequestError>, Response>;
+pub(super) type MessageEvent = request_response::Event<Asked, Response>;
 
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
@@ -72,7 +72,7 @@ impl Behaviour {
             ),
             kademlia: kademlia(config, protocol),
             messages: request_response::Behaviour::with_codec(
-                JsonCodec,
+                JsonCodec::default(),
                 [
                     (StreamProtocol::new(keys::JSON_MESSAGE), ProtocolSupport::Full),
                     (StreamProtocol::new(keys::METRICS), ProtocolSupport::Inbound),

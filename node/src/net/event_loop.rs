@@ -18,6 +18,7 @@ use shard_wire::message::{ErrorCode, Response};
 use tokio::sync::{broadcast, mpsc};
 
 use super::behaviour::{Behaviour, BehaviourEvent};
+use super::codec::Asked;
 use super::dials::Dials;
 use super::queries::Queries;
 use super::{
@@ -146,7 +147,7 @@ impl EventLoop {
                 if self.requests.len() >= MAX_PENDING {
                     return refuse(reply, NetError::Busy(MAX_PENDING));
                 }
-                let id = self.swarm.behaviour_mut().messages.send_request(&peer, Ok(request));
+                let id = self.swarm.behaviour_mut().messages.send_request(&peer, Asked::ours(request));
                 self.requests.insert(id, reply);
             }
             Command::Respond { channel, response } => {
@@ -268,8 +269,8 @@ impl EventLoop {
     fn on_message(&mut self, event: super::behaviour::MessageEvent) {
         use request_response::{Event, Message};
         match event {
-            Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                let request = match request {
+            Event::Message { peer, message: Message::Request { request: asked, channel, .. }, .. } => {
+                let request = match asked.request {
                     Ok(request) => request,
                     Err(error) => {
                         tracing::debug!(%peer, %error, "a request is refused");
@@ -278,7 +279,7 @@ impl EventLoop {
                     }
                 };
                 let Some(commands) = self.commands.upgrade() else { return };
-                let responder = Responder { commands, channel };
+                let responder = Responder { commands, channel, large: asked.large };
                 let refused = match self.inbound.try_send(Inbound { peer, request, responder }) {
                     Ok(()) => return,
                     Err(mpsc::error::TrySendError::Full(refused)) => refused,

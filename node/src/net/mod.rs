@@ -31,7 +31,7 @@ use std::time::Duration;
 use libp2p::request_response::ResponseChannel;
 use libp2p::{Multiaddr, PeerId};
 use shard_wire::message::{Request, Response};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 
 pub use config::{DhtMode, NetConfig};
 pub use error::NetError;
@@ -65,12 +65,16 @@ pub struct Inbound {
 pub struct Responder {
     commands: mpsc::Sender<Command>,
     channel: ResponseChannel<Response>,
+    /// Its place among the large requests.
+    large: Option<OwnedSemaphorePermit>,
 }
 
 impl Responder {
     /// Sends the answer. That the peer is gone by then is nobody's error.
     pub async fn send(self, response: Response) {
-        let _ = self.commands.send(Command::Respond { channel: self.channel, response }).await;
+        let Self { commands, channel, large } = self;
+        let _ = commands.send(Command::Respond { channel, response }).await;
+        drop(large);
     }
 }
 

@@ -4,8 +4,11 @@
 
 mod arguments;
 mod bench;
+#[path = "../common/mod.rs"]
+mod common;
 mod console;
 mod fleet;
+mod floods;
 mod gateway_killed;
 mod nodes;
 mod probes;

@@ -47,6 +47,10 @@ impl Running {
         lines.clone()
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
@@ -166,10 +170,20 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Where it listens, as `127.0.0.1:PORT`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// The whole response to a command.
     pub(crate) fn call(&self, command: &str, params: &str) -> Value {
+        self.call_as(command, params, &[])
+    }
+
+    /// As [`Self::call`], with further flags.
+    pub(crate) fn call_as(&self, command: &str, params: &str, more: &[&str]) -> Value {
         let call = ["call", &self.address, command, params, "--transport", &self.transport];
-        let output = run("shardctl", &[&call[..], &["--output", "json", "--timeout", "60"]].concat());
+        let output = run("shardctl", &[&call[..], &["--output", "json", "--timeout", "60"], more].concat());
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|_| panic!("{command}: {}", text(&output.stderr)))
     }

@@ -39,6 +39,9 @@ pub enum RequestError {
     /// It is larger than [`MAX_REQUEST_BYTES`].
     #[error("the request is larger than {MAX_REQUEST_BYTES} bytes")]
     TooLarge,
+    /// It is large, and the node has other large ones.
+    #[error("the node has as many large requests as it takes: try again")]
+    Busy,
     /// It is not a JSON object with a command.
     #[error("the request is not {{\"command\", \"request_id\", \"params\"}} in JSON: {0}")]
     BadJson(String),
@@ -60,6 +63,7 @@ impl RequestError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::TooLarge => ErrorCode::TooLarge,
+            Self::Busy => ErrorCode::Busy,
             Self::BadJson(_) => ErrorCode::BadJson,
             Self::UnknownCommand(_) => ErrorCode::UnknownCommand,
             Self::BadParams { .. } => ErrorCode::BadParams,
