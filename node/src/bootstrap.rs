@@ -112,7 +112,9 @@ fn tell(console: Console, event: &NetEvent) {
         NetEvent::Connected { peer, address, outbound } => {
             console.say(&report::peer_connected(peer, address, *outbound));
         }
-        NetEvent::Disconnected { peer } => console.say(&report::peer_disconnected(peer, None)),
+        NetEvent::Disconnected { peer, cause } => {
+            console.say(&report::peer_disconnected(peer, cause.as_deref()));
+        }
         NetEvent::RoutingUpdated { peer } => console.say(&report::routing_updated(peer, false)),
         NetEvent::Bootstrapped { .. }
         | NetEvent::ListeningEnded { .. }

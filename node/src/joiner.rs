@@ -236,9 +236,9 @@ impl Task {
                 (self.report)(JoinReport::NotFound { query, key: key.clone() });
                 None
             }
-            NetEvent::Disconnected { peer } => {
+            NetEvent::Disconnected { peer, ref cause } => {
                 if self.join.bootstraps().contains(&peer) {
-                    (self.report)(JoinReport::Lost { peer });
+                    (self.report)(JoinReport::Lost { peer, cause: cause.clone() });
                 }
                 Some(JoinEvent::Disconnected { peer })
             }

@@ -174,7 +174,7 @@ impl Task {
                 }
                 self.changed = true;
             }
-            NetEvent::Disconnected { peer } => {
+            NetEvent::Disconnected { peer, .. } => {
                 self.cluster.on_disconnected(peer);
                 if let Some(members) = &mut self.members {
                     members.table.on_disconnected(peer);

@@ -93,8 +93,8 @@ async fn holds(idle: Duration, refresh: Duration, refreshes: usize) {
     let ended = async {
         loop {
             match events.recv().await.unwrap() {
-                NetEvent::Disconnected { peer } if peer == other => return,
-                NetEvent::Disconnected { peer } => panic!("{peer} was kept, and is gone"),
+                NetEvent::Disconnected { peer, .. } if peer == other => return,
+                NetEvent::Disconnected { peer, .. } => panic!("{peer} was kept, and is gone"),
                 _ => {}
             }
         }
@@ -103,7 +103,7 @@ async fn holds(idle: Duration, refresh: Duration, refreshes: usize) {
     let more = (3 * idle).saturating_sub(begun.elapsed());
     let quiet = async {
         loop {
-            if let NetEvent::Disconnected { peer } = events.recv().await.unwrap() {
+            if let NetEvent::Disconnected { peer, .. } = events.recv().await.unwrap() {
                 return peer;
             }
         }

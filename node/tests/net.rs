@@ -191,7 +191,9 @@ async fn idle_connections_end_and_kept_ones_do_not() {
     for round in 0..3 {
         let mut events = clients[1].network.events();
         clients[1].network.keep(peer, false).await;
-        while deadline(events.recv()).await.unwrap() != (NetEvent::Disconnected { peer }) {}
+        let idle = Some("nobody needed it any more".to_owned());
+        let gone = NetEvent::Disconnected { peer, cause: idle };
+        while deadline(events.recv()).await.unwrap() != gone {}
         assert_eq!(clients[0].network.snapshot().await.unwrap().peers.len(), 1, "round {round}");
         clients[1].network.keep(peer, true).await;
         deadline(clients[1].network.dial(None, server.addresses().await)).await.unwrap();
@@ -231,7 +233,8 @@ async fn shutdown_fails_what_is_under_way() {
     assert!(matches!(client.network.dial(None, vec![]).await, Err(NetError::Closed)));
     while deadline(events.recv()).await.is_ok() {}
     // The other side sees it at once, and answering a peer that has gone is no error.
-    let gone = NetEvent::Disconnected { peer: client.network.local_peer() };
+    let (peer, cause) = (client.network.local_peer(), Some("the peer closed it".to_owned()));
+    let gone = NetEvent::Disconnected { peer, cause };
     while deadline(server_events.recv()).await.unwrap() != gone {}
     held.responder.send(Response::ok("", json!(null))).await;
     deadline(server.network.snapshot()).await.unwrap();

@@ -36,6 +36,8 @@ pub enum JoinReport {
     Lost {
         /// Who it was.
         peer: PeerId,
+        /// Why, for people; `None` where we closed it.
+        cause: Option<String>,
     },
     /// The DHT's bootstrap runs.
     DhtStarted {

@@ -37,7 +37,9 @@ impl Narrator {
             JoinReport::Unreachable { error, retry_in, .. } => {
                 console.say(&report::connect_failed(&error, retry_in));
             }
-            JoinReport::Lost { peer } => console.say(&report::peer_disconnected(&peer, None)),
+            JoinReport::Lost { peer, cause } => {
+                console.say(&report::peer_disconnected(&peer, cause.as_deref()));
+            }
             JoinReport::DhtStarted { peer } => {
                 console.say(&report::dht_started(&peer, crate::join::FALLBACK));
             }

@@ -20,6 +20,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::behaviour::{Behaviour, BehaviourEvent};
 use super::codec::Asked;
 use super::dials::Dials;
+use super::event;
 use super::queries::Queries;
 use super::{
     Command, ConnectedPeer, Inbound, NetConfig, NetError, NetEvent, Reply, Responder, Snapshot, transport,
@@ -201,7 +202,7 @@ impl EventLoop {
                 }
                 // Queries of others are sent to those that we know: who is gone would hold each one up.
                 self.swarm.behaviour_mut().kademlia.remove_peer(&peer_id);
-                self.emit(NetEvent::Disconnected { peer: peer_id });
+                self.emit(NetEvent::Disconnected { peer: peer_id, cause: cause.as_ref().map(event::cause) });
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 self.dials.on_failed(connection_id, &error);

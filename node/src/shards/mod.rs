@@ -11,7 +11,7 @@
 mod obtain;
 pub mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,11 +105,16 @@ impl Shards {
             sources: BTreeMap::new(),
             serving: BTreeMap::new(),
             downloads: BTreeMap::new(),
+            told: BTreeSet::new(),
             work: JoinSet::new(),
             publish,
         };
         // At once, so that whoever waits until it is settled sees what begins.
         let plan = plans.borrow_and_update().clone();
+        if plan.is_none() {
+            task.config.wanted.iter().for_each(|shard| task.config.obtain.missing(*shard));
+            task.told = task.config.wanted.iter().copied().collect();
+        }
         task.on_plan(plan);
         task.publish();
         tokio::spawn(task.run(ordered, plans));
@@ -159,6 +164,8 @@ struct Task {
     /// What the engine has, as it is announced.
     serving: BTreeMap<u32, Holding>,
     downloads: BTreeMap<u32, watch::Receiver<obtain::Progress>>,
+    /// Shards of which the user knows that they are not here.
+    told: BTreeSet<u32>,
     work: JoinSet<Outcome>,
     publish: watch::Sender<Vec<Holding>>,
 }
@@ -248,8 +255,9 @@ impl Task {
         let (progress, seen) = watch::channel(obtain::Progress::Verifying);
         self.downloads.insert(shard, seen);
         let (obtain, generation) = (self.config.obtain.clone(), self.generation);
+        let told = self.told.remove(&shard);
         self.work.spawn(async move {
-            let result = obtain.file(plan, shard, progress).await.map_err(|error| error.problem());
+            let result = obtain.file(plan, shard, progress, told).await.map_err(|error| error.problem());
             Outcome::Obtained { shard, generation, result }
         });
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shard_wire::manifest::shard_name;
 use shard_wire::pipeline::Download;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -73,6 +74,7 @@ impl Obtain {
         library: Arc<Library>,
         shard: u32,
         progress: watch::Sender<Progress>,
+        told: bool,
     ) -> Result<(Verified, Source), ObtainError> {
         let entry = library.file(shard).map_err(LoadShardError::from)?.clone();
         let path = library.path(&entry);
@@ -85,7 +87,9 @@ impl Obtain {
                 }
             }
             false => {
-                self.console.say(&report::shard_missing(shard, &path));
+                if !told {
+                    self.missing(shard);
+                }
                 "it is not here".to_owned()
             }
         };
@@ -102,6 +106,14 @@ impl Obtain {
         self.console.say(&report::tensor_load_begun(shard, entry.size));
         let file = self.verified(&library, shard).await?;
         Ok((self.named(file)?, Source::Download))
+    }
+
+    /// Tells that a shard is not here.
+    pub(super) fn missing(&self, shard: u32) {
+        self.console.say(&report::shard_missing(
+            shard,
+            &self.fetcher.downloads.folder().join(shard_name(shard as usize)),
+        ));
     }
 
     async fn verified(&self, library: &Arc<Library>, shard: u32) -> Result<Verified, LoadShardError> {

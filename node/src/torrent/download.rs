@@ -14,7 +14,7 @@ mod progress;
 mod run;
 mod whole;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -59,6 +59,11 @@ pub struct Download {
 }
 
 impl Downloads {
+    /// Where they go.
+    pub fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+
     /// Fetches into `folder`, and gives what is fetched through `shelf`.
     pub fn new(network: Network, shelf: Shelf, folder: impl Into<PathBuf>) -> Self {
         Self::with_disk(network, shelf, folder, Arc::new(System))

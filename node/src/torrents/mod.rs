@@ -203,7 +203,7 @@ pub async fn pass_on(network: Network, known: Known) {
                 tell(&network, &known);
             }
             event = events.recv() => match event {
-                Ok(NetEvent::Disconnected { peer }) => {
+                Ok(NetEvent::Disconnected { peer, .. }) => {
                     known.forget(&peer);
                     network.keep(peer, false).await;
                 }

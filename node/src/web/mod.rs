@@ -160,7 +160,9 @@ fn narrate(console: Console, bootstraps: mpsc::Sender<PeerId>) -> impl FnMut(Joi
         JoinReport::Unreachable { error, retry_in, .. } => {
             console.say(&report::connect_failed(&error, retry_in));
         }
-        JoinReport::Lost { peer } => console.say(&report::peer_disconnected(&peer, None)),
+        JoinReport::Lost { peer, cause } => {
+            console.say(&report::peer_disconnected(&peer, cause.as_deref()));
+        }
         _ => {}
     }
 }

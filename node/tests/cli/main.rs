@@ -7,6 +7,7 @@ mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod console;
+mod documents;
 mod fleet;
 mod floods;
 mod gateway_killed;
