@@ -16,6 +16,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use libp2p::Multiaddr;
 use shard_engine::Device;
+use shard_wire::layers::LayersError;
 use thiserror::Error;
 
 pub use bootstrap::{Bootstrap, BootstrapError};
@@ -249,6 +250,14 @@ pub enum ConfigError {
     /// A shard twice.
     #[error("--shard-id names shard {0} twice")]
     ShardTwice(u32),
+    /// A way to cut that no model has.
+    #[error("--layers {starts}: {source}", starts = starts.iter().map(u32::to_string).collect::<Vec<_>>().join(","))]
+    Layers {
+        /// As given.
+        starts: Vec<u32>,
+        /// What does not fit.
+        source: LayersError,
+    },
     /// Two ways to cut that differ.
     #[error("--shards {shards} does not fit --layers, which names {starts} shards")]
     ShardsAndLayers {

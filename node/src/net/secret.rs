@@ -77,6 +77,12 @@ impl Secrets {
         match source {
             SecretSource::File(path) => {
                 let text = read(path).map_err(|source| SecretError::Read { path: path.clone(), source })?;
+                if is_open(path) {
+                    tracing::warn!(
+                        "every user of this machine can read the cluster secret in {}: chmod o-r it",
+                        path.display()
+                    );
+                }
                 Self::parse(&text, &path.display().to_string())
             }
             SecretSource::Variable => {
@@ -136,6 +142,12 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         ));
     }
     Ok(text)
+}
+
+/// Whether others than its owner and group can read it.
+fn is_open(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
 }
 
 impl fmt::Debug for Secrets {

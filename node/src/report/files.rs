@@ -30,12 +30,17 @@ pub fn not_seeding(name: &str, reason: &str) -> Notice {
     Notice::warn("not_seeding", text).with("file", name).with("reason", reason)
 }
 
-/// Everything in the folder is offered: `primary` of the plan's shard files, and others.
+/// Everything in the folder is offered: `primary` of the plan's shard files, and others. Of a plan that is not known
+/// there are 0 shards.
 pub fn seeding_complete(primary: usize, total_shards: u32, additional: usize) -> Notice {
-    let (last, all) = (total_shards.saturating_sub(1), primary + additional);
+    let all = primary + additional;
+    let of_plan = match total_shards.checked_sub(1) {
+        Some(last) => format!("Primary shards (0-{last}): {primary}/{total_shards} seeded"),
+        None => "Primary shards: not known yet".to_owned(),
+    };
     let text = format!(
         "[TORRENT] Torrent seeding complete:\n\
-         [TORRENT]   Primary shards (0-{last}): {primary}/{total_shards} seeded\n\
+         [TORRENT]   {of_plan}\n\
          [TORRENT]   Additional files: {additional} seeded\n\
          [TORRENT]   Total files available for seeding: {all}"
     );

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
+use shard_wire::announce::is_file_name;
 use shard_wire::manifest::{self, PIECE_SIZE};
 
 use super::hash;
@@ -152,6 +153,9 @@ fn look(
     known: Option<&Known>,
     progress: &mut dyn FnMut(Hashing<'_>),
 ) -> Result<Known, String> {
+    if !is_file_name(name) {
+        return Err("has a name that no peer takes: it is too long, or has control characters".to_owned());
+    }
     // Before it is opened: opening a pipe would wait for a writer. A link counts as what it leads to.
     let (size, mtime) = stamp(path)?;
     if let Some(known) = known.filter(|known| (known.size, known.mtime) == (size, mtime)) {
@@ -234,6 +238,7 @@ mod tests {
         symlink(dir.path().join("nothing"), dir.path().join("lost.gguf")).unwrap();
         symlink(dir.path().join("loop.gguf"), dir.path().join("loop.gguf")).unwrap();
         symlink("/dev/zero", dir.path().join("zeros.gguf")).unwrap();
+        std::fs::write(dir.path().join("a\nb.gguf"), "a").unwrap();
 
         let (first, hashed) = run(dir.path(), None);
         let names: Vec<(&str, bool)> = first.found.iter().map(|f| (&f.name[..], f.primary)).collect();
@@ -249,7 +254,7 @@ mod tests {
         assert_eq!(first.found[3].sha256, hash::sha256(b"a"));
         assert_eq!((first.found[3].plain_pieces(), first.found[0].plain_pieces()), (1, 0));
         let skipped: Vec<&str> = first.skipped.iter().map(|skipped| &skipped.name[..]).collect();
-        assert_eq!(skipped, ["folder.gguf", "loop.gguf", "lost.gguf", "zeros.gguf"]);
+        assert_eq!(skipped, ["a\nb.gguf", "folder.gguf", "loop.gguf", "lost.gguf", "zeros.gguf"]);
         assert!(first.skipped.iter().all(|skipped| !skipped.why.is_empty()));
         assert_eq!(hashed.len(), 5, "of an empty file nothing is read: {hashed:?}");
 

@@ -61,6 +61,11 @@ fn wrong_arguments_end_with_2_and_say_what_is_right() {
             &["--model-source", "m.gguf", "--shards", "2", "--layers", "0"],
             "--shards 2 does not fit --layers, which names 1 shards",
         ),
+        (
+            "server",
+            &["--model-source", "m.gguf", "--layers", "4,0"],
+            "--layers 4,0: the first layer start is 4: it must be 0",
+        ),
         ("server", &["--external-address", "host:1"], "invalid value 'host:1'"),
         ("shard_listener", &["--shard-id", "256"], "256 is not in 0..256"),
         ("shard_listener", &["--shard-id", "0,1,0"], "names shard 0 twice"),

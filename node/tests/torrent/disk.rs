@@ -94,6 +94,20 @@ async fn a_file_that_cannot_reach_the_medium_gets_no_final_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_folder_in_the_place_of_the_file_is_named_before_anything_is_fetched() {
+    let made = Made::new(1, 29);
+    let node = Node::start(Transport::Tcp).await;
+    std::fs::create_dir(node.folder.path().join(NAME)).unwrap();
+    let downloads = Downloads::new(node.peer.network.clone(), node.shelf.clone(), node.folder.path());
+    // Nobody gives it: the error does not wait for that.
+    let seeders = watch::Sender::new(Vec::new()).subscribe();
+    let error = patiently(downloads.fetch(&made.manifest, NAME, seeders).finished()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(NAME) && text.contains("directory"), "{text}");
+    assert_eq!(names(node.folder.path()), [NAME]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_is_not_there_is_named() {
     let made = Made::new(1, 31);
     let node = Node::start(Transport::Tcp).await;

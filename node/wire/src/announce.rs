@@ -16,7 +16,7 @@ use crate::keys::{DhtKey, MAX_SHARDS};
 use crate::layers::LayerRange;
 use crate::pipeline::Download;
 
-pub use others::{FileAnnouncement, FileInfo, MemberAnnouncement, MemberInfo};
+pub use others::{FileAnnouncement, FileInfo, MemberAnnouncement, MemberInfo, is_file_name};
 
 /// Bytes of a stored record at most.
 pub const MAX_RECORD_BYTES: usize = 8 * 1024;

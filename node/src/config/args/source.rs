@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use shard_wire::contract as c;
-use shard_wire::layers::MAX_SHARDS;
+use shard_wire::layers::{MAX_LAYERS, MAX_SHARDS, ranges};
 
 use crate::config::values::sha256;
 use crate::config::{ConfigError, OriginConfig, Output, SourceConfig};
@@ -86,7 +86,10 @@ fn shards(count: Option<u16>, starts: Vec<u32>) -> Result<Option<Shards>, Config
         (Some(shards), starts) if usize::from(shards) != starts => {
             Err(ConfigError::ShardsAndLayers { shards, starts })
         }
-        _ => Ok(Some(Shards::Starts(starts))),
+        _ => match ranges(&starts, MAX_LAYERS) {
+            Ok(_) => Ok(Some(Shards::Starts(starts))),
+            Err(source) => Err(ConfigError::Layers { starts, source }),
+        },
     }
 }
 

@@ -44,6 +44,9 @@ pub async fn obtain(
 ) -> Result<Obtained, SourceError> {
     let expected = config.sha256.as_deref();
     if let Source::File(path) = &config.source {
+        // What is no model is not here.
+        let model = path.clone();
+        joined(spawn_blocking(move || Ok(Model::open(&model)?)).await)?;
         let sha256 = match expected {
             Some(expected) => Some(checked(path, expected).await?),
             None => None,

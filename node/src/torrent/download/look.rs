@@ -1,5 +1,6 @@
 //! What is on disk before anything is fetched.
 
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +43,10 @@ pub(super) fn look(
     };
     if is_whole(&target, &about) {
         return whole(target);
+    }
+    if target.is_dir() {
+        // It could not take its name after all the work.
+        return Err(DownloadError::Publish { path: target, source: io::ErrorKind::IsADirectory.into() });
     }
     let goes_on = |bytes: u64| {
         progress.send_modify(|progress| {

@@ -82,14 +82,19 @@ pub struct FileInfo {
     pub plan: Option<String>,
 }
 
+/// Whether peers take it as the name of a file: it is short, and leads nowhere.
+pub fn is_file_name(name: &str) -> bool {
+    let wrong = |c: char| c.is_control() || matches!(c, '/' | '\\');
+    name.len() <= MAX_TEXT_BYTES && !name.chars().all(|c| c == '.') && !name.contains(wrong)
+}
+
 impl Payload for FileAnnouncement {
     fn check(&self) -> Result<(), AnnouncementError> {
         let FileInfo { info_hash, name, plan, .. } = &self.file;
         if !is_info_hash(info_hash) {
             return Err(AnnouncementError::Hash(info_hash.chars().take(MAX_TEXT_BYTES).collect()));
         }
-        let wrong = |c: char| c.is_control() || matches!(c, '/' | '\\');
-        if name.len() > MAX_TEXT_BYTES || name.chars().all(|c| c == '.') || name.contains(wrong) {
+        if !is_file_name(name) {
             return Err(AnnouncementError::FileName(name.chars().take(MAX_TEXT_BYTES).collect()));
         }
         let plan = plan.as_deref().unwrap_or_default();
