@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, stream};
 use libp2p::{PeerId, Stream};
 use libp2p_stream::{AlreadyRegistered, Control};
 use shard_wire::torrent::{ANSWER_LEN, Have, Kind, REQUEST_LEN, Request, Status, encode_answer};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
@@ -61,20 +62,22 @@ impl Shelf {
                 // One too many is dropped: the asker tries another peer.
                 let Ok(permit) = Arc::clone(&all).try_acquire_owned() else { continue };
                 let Some(place) = Place::take(&peers, peer, STREAMS_PER_PEER) else { continue };
-                let asker = Arc::new(Asker {
+                let asker = Asker {
                     shelf: shelf.clone(),
                     peer,
                     served: served.clone(),
                     slot: Mutex::new(None),
+                    owed: AtomicUsize::new(0),
                     given: Mutex::default(),
-                });
+                };
                 let peers = Arc::clone(&peers);
                 tokio::spawn(async move {
-                    let shelf = asker.shelf.clone();
                     if let Err(error) = asker.answer_all(stream).await {
                         debug!(%peer, "torrent stream ended: {error}");
                     }
-                    drop((permit, place));
+                    // What was not confirmed comes back.
+                    let shelf = asker.shelf.clone();
+                    drop((asker, permit, place));
                     if !lock(&peers).contains_key(&peer) {
                         shelf.is_away(peer);
                     }
@@ -124,6 +127,8 @@ struct Asker {
     /// Slots of every peer.
     served: Counts,
     slot: Mutex<Option<Slot>>,
+    /// Requests without an answer.
+    owed: AtomicUsize,
     /// Pieces that were sent and not confirmed, by file and offset.
     given: Mutex<HashMap<([u8; 32], u64), Given>>,
 }
@@ -145,47 +150,68 @@ enum Answer {
 }
 
 impl Asker {
-    async fn answer_all(self: Arc<Self>, stream: Stream) -> io::Result<()> {
-        let (reader, mut writer) = stream.split();
-        let requests = stream::unfold((reader, Arc::clone(&self)), |(mut reader, asker)| async move {
-            let request = asker.next_question(&mut reader).await;
-            Some((request, (reader, asker)))
-        });
-        // The next answer is made ready while this one is written.
-        let prepare = |request: io::Result<Request>| {
-            let asker = Arc::clone(&self);
-            async move { io::Result::Ok(asker.prepare(request?).await) }
-        };
-        let mut answers = std::pin::pin!(requests.map(prepare).buffered(2));
-        while let Some(answer) = answers.next().await {
-            self.write(&mut writer, answer?).await?;
+    async fn answer_all(&self, stream: Stream) -> io::Result<()> {
+        let (reader, writer) = stream.split();
+        let (queue, questions) = mpsc::channel(MAX_ASKED);
+        let mut answer = std::pin::pin!(self.answer(writer, questions));
+        tokio::select! {
+            result = answer.as_mut() => result,
+            // What was asked before the end is answered.
+            read = self.read(reader, queue) => answer.await.and(read),
         }
-        Ok(())
     }
 
-    /// The next request that is to be answered.
-    async fn next_question(&self, reader: &mut ReadHalf<Stream>) -> io::Result<Request> {
+    /// Takes confirmations at once: behind the answers that wait they would come too late to count.
+    async fn read(&self, mut reader: ReadHalf<Stream>, queue: mpsc::Sender<Request>) -> io::Result<()> {
         loop {
-            let request = self.next_request(reader).await?;
-            if request.kind != Kind::Got {
-                return Ok(request);
+            let request = self.next_request(&mut reader).await?;
+            if request.kind == Kind::Got {
+                let given = lock(&self.given).remove(&(request.what, request.offset));
+                given.into_iter().for_each(Given::confirm);
+                continue;
             }
-            let given = lock(&self.given).remove(&(request.what, request.offset));
-            if let Some(given) = given {
-                given.confirm();
+            self.owed.fetch_add(1, Ordering::Relaxed);
+            if queue.send(request).await.is_err() {
+                // Why is what the answers ended with.
+                return Ok(());
             }
         }
+    }
+
+    async fn answer(
+        &self,
+        mut writer: WriteHalf<Stream>,
+        mut questions: mpsc::Receiver<Request>,
+    ) -> io::Result<()> {
+        let questions = stream::poll_fn(|cx| questions.poll_recv(cx));
+        // The next answer is made ready while this one is written.
+        let mut answers = std::pin::pin!(questions.map(|request| self.prepare(request)).buffered(2));
+        while let Some(answer) = answers.next().await {
+            self.write(&mut writer, answer).await?;
+            self.owed.fetch_sub(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     async fn next_request(&self, reader: &mut ReadHalf<Stream>) -> io::Result<Request> {
         let mut bytes = [0; REQUEST_LEN];
         {
             let mut read = std::pin::pin!(reader.read_exact(&mut bytes));
-            if let Ok(done) = timeout(SLOT_IDLE, read.as_mut()).await {
-                done?;
-            } else {
+            let mut idle = Duration::ZERO;
+            loop {
+                if let Ok(done) = timeout(SLOT_IDLE, read.as_mut()).await {
+                    done?;
+                    break;
+                }
+                if self.owed.load(Ordering::Relaxed) > 0 {
+                    idle = Duration::ZERO;
+                    continue;
+                }
                 lock(&self.slot).take();
-                timeout(PATIENCE, read).await??;
+                idle += SLOT_IDLE;
+                if idle >= PATIENCE {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
             }
         }
         Request::decode(&bytes).map_err(io::Error::other)
