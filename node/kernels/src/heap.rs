@@ -26,16 +26,15 @@ pub fn give_back_freed_memory() {
         }
         // Without the thread the program holds more than it needs, and works.
         let _ = std::thread::Builder::new().name("heap".into()).stack_size(64 << 10).spawn(|| {
-            let mut kept = 0;
+            let mut kept = resident();
             loop {
                 std::thread::sleep(LOOK);
-                // What was given back still counts as free: only what is freed since then is worth another time.
-                let free = free();
-                if free > kept + MUCH {
+                // What was given back still counts as free: only a process that has grown since has something to give.
+                if free() > MUCH && resident() > kept + MUCH {
                     trim();
-                    kept = self::free();
+                    kept = resident();
                 }
-                kept = kept.min(free);
+                kept = kept.min(resident());
             }
         });
     }
@@ -46,6 +45,15 @@ pub fn give_back_freed_memory() {
 fn free() -> usize {
     // SAFETY: counts of the allocator, taken under its own locks.
     unsafe { libc::mallinfo2() }.fordblks
+}
+
+/// Bytes of the process that are in memory; 0 where the system does not say, so that nothing is given back in vain.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm");
+    let pages = pages.ok().and_then(|text| text.split(' ').nth(1)?.parse::<usize>().ok());
+    // SAFETY: a constant of the system.
+    pages.unwrap_or_default() * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

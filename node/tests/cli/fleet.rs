@@ -219,11 +219,8 @@ fn a_child_that_dies_is_named_with_its_last_lines() {
     assert_eq!(up.ended(), Some(1));
     let told: Vec<String> = up.lines.by_ref().collect();
     let told = told.join("\n");
-    assert!(
-        told.contains("shard_listener-1 ended with signal: 9")
-            && told.contains("[DHT] ✓✓✓ ANNOUNCED SHARD 1 TO DHT ✓✓✓"),
-        "{told}"
-    );
+    let (_, log) = told.split_once("shard_listener-1 ended with signal: 9").expect(&told);
+    assert!(log.contains("ends with:\n  [") && log.lines().count() > 5, "{told}");
     assert!(!children.into_iter().any(runs));
 }
 
