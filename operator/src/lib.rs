@@ -1,0 +1,1 @@
+//! Reconciles `ShardCluster` resources into the pods that serve them.

@@ -1,0 +1,3 @@
+//! The operator of ShardCluster.
+
+fn main() {}
