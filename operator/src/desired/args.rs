@@ -33,8 +33,9 @@ impl Args {
         self.with(&c::IDENTITY_FILE, IDENTITY_FILE)
     }
 
+    /// As it is: a kubelet takes `$(NAME)` for a variable and `$$` for one `$`.
     pub(super) fn with(mut self, setting: &Setting, value: impl Display) -> Self {
-        self.0.push(format!("--{}={value}", setting.flag));
+        self.0.push(format!("--{}={}", setting.flag, value.to_string().replace('$', "$$")));
         self
     }
 
@@ -48,5 +49,16 @@ impl Args {
 
     pub(super) fn into_vec(self) -> Vec<String> {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_arrives_as_it_was_written() {
+        let args = Args::default().with(&c::MODEL_SOURCE, "https://host/$(A)/$$b/$c.gguf").into_vec();
+        assert_eq!(args, ["--model-source=https://host/$$(A)/$$$$b/$$c.gguf"]);
     }
 }
