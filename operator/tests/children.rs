@@ -277,3 +277,19 @@ fn children_are_owned_and_named_apart() {
         }
     }
 }
+
+/// Before a pod starts it has a key: one for each pod that the StatefulSets are to have, by its name.
+#[test]
+fn every_pod_of_a_stateful_set_has_an_identity() {
+    for fixture in FIXTURES {
+        let Desired { secrets, bootstrap, shards, .. } = children(fixture);
+        let sets =
+            std::iter::once(bootstrap.stateful_set).chain(shards.into_iter().map(|shard| shard.stateful_set));
+        let pods = sets.flat_map(|set| {
+            let (name, replicas) = (set.metadata.name.unwrap(), set.spec.unwrap().replicas.unwrap());
+            (0..replicas).map(move |ordinal| format!("{name}-{ordinal}"))
+        });
+        let keys: Vec<_> = secrets.identities.data.unwrap().into_keys().collect();
+        assert_eq!(pods.collect::<BTreeSet<_>>(), keys.into_iter().collect(), "{fixture}");
+    }
+}
