@@ -1,5 +1,5 @@
-//! Each rule of the definition, in CEL, refuses what it is there for, and nothing else. `e2e/tests/crd.rs` puts the same
-//! table to a real API server.
+//! Each rule of the definition, in CEL, refuses what it is there for, and nothing else. The table stands in a file of its
+//! own, so that it can be put to a real API server, too.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
