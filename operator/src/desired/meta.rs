@@ -1,0 +1,112 @@
+//! Names, labels and owners.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use shard_wire::contract::BOOTSTRAP_PORT;
+
+use crate::cluster::Cluster;
+
+/// Labels by key.
+pub(super) type Labels = BTreeMap<String, String>;
+
+const NAME: &str = "app.kubernetes.io/name";
+const INSTANCE: &str = "app.kubernetes.io/instance";
+const COMPONENT: &str = "app.kubernetes.io/component";
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+const SHARD: &str = "shardcluster.io/shard";
+
+/// What a pod is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The entry and origin.
+    Bootstrap,
+    /// A part of the model.
+    Shard(u32),
+    /// All of these.
+    Shards,
+    /// The API.
+    Gateway,
+}
+
+impl Part {
+    /// Of the workload, and of what stands beside it.
+    pub(super) fn name(self, cluster: &Cluster) -> String {
+        let name = &cluster.name;
+        match self {
+            Self::Bootstrap => format!("{name}-bootstrap"),
+            Self::Shard(id) => format!("{name}-shard-{id}"),
+            Self::Shards => format!("{name}-shard"),
+            Self::Gateway => format!("{name}-gateway"),
+        }
+    }
+
+    fn component(self) -> &'static str {
+        match self {
+            Self::Bootstrap => "bootstrap",
+            Self::Shard(_) | Self::Shards => "shard",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// What its pods have and no others.
+    pub(super) fn selector(self, cluster: &Cluster) -> Labels {
+        let mut labels = members(cluster);
+        labels.insert(COMPONENT.into(), self.component().into());
+        if let Self::Shard(id) = self {
+            labels.insert(SHARD.into(), id.to_string());
+        }
+        labels
+    }
+
+    /// What its objects have.
+    pub(super) fn labels(self, cluster: &Cluster) -> Labels {
+        managed(self.selector(cluster))
+    }
+
+    /// Of an object that is named after the workload.
+    pub(super) fn meta(self, cluster: &Cluster) -> ObjectMeta {
+        meta(cluster, self.name(cluster), self.labels(cluster))
+    }
+}
+
+/// What all pods of a cluster have and no others.
+pub(super) fn members(cluster: &Cluster) -> Labels {
+    [(NAME.into(), "shardcluster".into()), (INSTANCE.into(), cluster.name.clone())].into()
+}
+
+/// With who keeps it.
+pub(super) fn managed(mut labels: Labels) -> Labels {
+    labels.insert(MANAGED_BY.into(), "shardcluster-operator".into());
+    labels
+}
+
+/// A child's: it goes with the resource.
+pub(super) fn meta(cluster: &Cluster, name: String, labels: Labels) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(cluster.namespace.clone()),
+        labels: Some(labels),
+        owner_references: Some(vec![cluster.owner.clone()]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Pods with these labels.
+pub(super) fn matching(labels: Labels) -> LabelSelector {
+    LabelSelector { match_labels: Some(labels), ..LabelSelector::default() }
+}
+
+/// Of the Service that gives each bootstrap pod a name.
+pub(super) fn bootstrap_peers(cluster: &Cluster) -> String {
+    format!("{}-peers", Part::Bootstrap.name(cluster))
+}
+
+/// HOST:PORT of each bootstrap pod. Each, because a bootstrap knows only who has dialled it.
+pub(super) fn entries(cluster: &Cluster) -> Vec<String> {
+    let (pod, peers) = (Part::Bootstrap.name(cluster), bootstrap_peers(cluster));
+    let namespace = &cluster.namespace;
+    (0..cluster.bootstrap.entries)
+        .map(|ordinal| format!("{pod}-{ordinal}.{peers}.{namespace}.svc:{BOOTSTRAP_PORT}"))
+        .collect()
+}

@@ -1,0 +1,16 @@
+//! What holds for all ShardClusters of this operator.
+
+/// Read once, from flags and variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The release's node image.
+    pub node_image: String,
+    /// What the tag of its CUDA variant has more.
+    pub cuda_suffix: String,
+    /// Whether ShardClusters without an image of their own follow the release's.
+    pub auto_upgrade: bool,
+    /// Where the operator runs: its pods read the gateways' pipeline objects.
+    pub namespace: String,
+    /// Whose pods may read metrics.
+    pub monitoring_namespaces: Vec<String>,
+}
