@@ -135,8 +135,7 @@ impl ControlPlane {
         ]
         .to_vec();
         write(&at("kubeconfig"), &kubeconfig(port, &token))?;
-        let mut plane =
-            Self { binaries, api_arguments, others: Vec::new(), api: None, _etcd: etcd, folder };
+        let mut plane = Self { binaries, api_arguments, others: Vec::new(), api: None, _etcd: etcd, folder };
         plane.start_api_server().await?;
 
         let kubeconfig = format!("--kubeconfig={}", plane.kubeconfig().display());
