@@ -165,7 +165,7 @@ pub struct GatewayArgs {
     /// Port of the OpenAI API, /api/v1/pipeline, /healthz and /metrics
     #[arg(long = c::GATEWAY_HTTP_PORT.flag, env = c::GATEWAY_HTTP_PORT.env, default_value = c::GATEWAY_HTTP_PORT.default, value_name = "PORT", value_parser = port)]
     http_port: u16,
-    /// File with the API keys of clients, one per line; without it everybody may ask
+    /// File with the API keys of clients, one per line, or a folder of such files; without it everybody may ask
     #[arg(long = c::API_KEYS_FILE.flag, env = c::API_KEYS_FILE.env, value_name = "FILE")]
     api_keys_file: Option<PathBuf>,
     /// File with a key that is good for /api/v1/pipeline only

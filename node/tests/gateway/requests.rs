@@ -171,8 +171,14 @@ async fn keys() {
         std::fs::write(&path, text).unwrap();
         path
     };
-    let (ours, operator) =
-        (file("keys", "# ours\nsecret-1\n\n secret-2 \n"), file("operator-key", "operator-key\n"));
+    // As Kubernetes mounts a Secret: an entry is a link into a folder that is swapped as a whole.
+    let ours = folder.join("keys.d");
+    let _ = std::fs::remove_dir_all(&ours);
+    std::fs::create_dir_all(ours.join("..data")).unwrap();
+    file("keys.d/..data/one", "# ours\nsecret-1\n");
+    std::os::unix::fs::symlink("..data/one", ours.join("one")).unwrap();
+    file("keys.d/two", "\n secret-2 \n");
+    let operator = file("operator-key", "operator-key\n");
     let keys = Keys::load(Some(&ours), Some(&operator)).unwrap();
     assert!(!format!("{keys:?}").contains("secret"));
     let fleet = Fleet::with(Limits::default(), keys);
