@@ -146,7 +146,8 @@ async fn a_control_plane_ends_with_the_tests_however_those_end() {
         let path =
             lines.map_while(Result::ok).find_map(|line| line.strip_prefix("kubeconfig ").map(PathBuf::from));
         let Some(path) = path else {
-            assert!(may_skip(), "it does not come up");
+            let ended = victim.wait().unwrap();
+            assert!(may_skip(), "it does not come up: {ended}");
             return;
         };
         let folder = path.parent().unwrap().to_owned();
