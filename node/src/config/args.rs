@@ -171,6 +171,9 @@ pub struct GatewayArgs {
     /// File with a key that is good for /api/v1/pipeline only
     #[arg(long = c::OPERATOR_KEY_FILE.flag, env = c::OPERATOR_KEY_FILE.env, value_name = "FILE")]
     operator_key_file: Option<PathBuf>,
+    /// Tell whoever asks that the cluster is suspended: its shards are stopped on purpose
+    #[arg(long = c::SUSPENDED.flag, env = c::SUSPENDED.env)]
+    suspended: bool,
     /// An answer that lost a shard waits so long for another replica, and a spare is given a shard that nobody serves after it
     #[arg(long = c::RECOVERY_TIMEOUT.flag, env = c::RECOVERY_TIMEOUT.env, default_value = c::RECOVERY_TIMEOUT.default, value_name = "TIME", value_parser = duration)]
     recovery_timeout: Duration,
@@ -184,7 +187,7 @@ impl GatewayArgs {
         let net = self.net.resolve(0, self.dial.bootstrap);
         let http = SocketAddr::new(net.listen, self.http_port);
         let (api_keys_file, operator_key_file) = (self.api_keys_file, self.operator_key_file);
-        let (recovery, run) = (self.recovery_timeout, self.run.resolve());
-        GatewayConfig { net, http, api_keys_file, operator_key_file, recovery, run }
+        let (suspended, recovery, run) = (self.suspended, self.recovery_timeout, self.run.resolve());
+        GatewayConfig { net, http, api_keys_file, operator_key_file, suspended, recovery, run }
     }
 }

@@ -220,6 +220,20 @@ async fn keys() {
     }
 }
 
+/// Who asks a fleet that is stopped on purpose is told so, and probes find the gateway well.
+#[tokio::test]
+async fn a_suspended_cluster_says_so() {
+    let fleet = Fleet::with(Limits { suspended: true, ..Limits::default() }, Keys::default());
+    let body = r#"{"prompt": "Once"}"#;
+    let prompt = Request::post("/v1/completions").header("content-type", "application/json");
+    let response = fleet.respond(prompt.body(Body::from(body)).unwrap()).await;
+    assert_eq!(response.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.json()["error"]["code"], "suspended");
+    assert!(response.json()["error"]["message"].as_str().unwrap().contains("suspend: false"));
+    let ready = fleet.respond(Request::get("/readyz").body(Body::empty()).unwrap()).await;
+    assert_eq!(ready.status, StatusCode::OK);
+}
+
 /// The names of special tokens in what a client writes are encoded as text, in a chat as in a completion; the
 /// template's own are tokens.
 #[tokio::test]

@@ -43,6 +43,7 @@ fn deployment(cluster: &Cluster) -> Deployment {
         args: Args::dialling(cluster)
             .with(&c::GATEWAY_HTTP_PORT, HTTP_PORT)
             .with(&c::OPERATOR_KEY_FILE, OPERATOR_KEY_FILE)
+            .switch(&c::SUSPENDED, cluster.suspended)
             .with_some(&c::API_KEYS_FILE, wanted.api_keys.as_ref().map(|_| API_KEYS)),
         resources: pod::resources(
             &wanted.resources,
