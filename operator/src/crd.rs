@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  spec    crd.rs ─▶ model, shards, storage, parts, pod      each with its defaults, bounds and rules
+//!                                                            those that hold in several places: rules
 //!  status  status
 //!  YAML    definition() ─▶ schema::tidy ─▶ crds/shardcluster.yaml
 //! ```

@@ -46,7 +46,7 @@ pub struct ShardClusterStatus {
     /// Shards with a pod that serves them.
     #[serde(default)]
     pub ready_shard_count: u32,
-    /// Layers that nobody serves: 12-16 are those from 12 to 15.
+    /// Layers that nobody serves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_layers: Vec<LayerRange>,
     /// Where the API is.
@@ -94,7 +94,7 @@ pub enum Phase {
     Failed,
 }
 
-/// A half-open range of layers; people read it as `12-16`.
+/// A half-open range of layers: 12-16 are those from 12 to 15.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(into = "String", try_from = "String")]
 #[schemars(with = "String")]
