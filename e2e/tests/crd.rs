@@ -3,50 +3,24 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test
 
+#[path = "../../operator/tests/specs/mod.rs"]
+mod specs;
+
+use std::path::Path;
 use std::process::Command;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Client;
-use kube::api::{Api, DeleteParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shard_e2e::{ControlPlane, namespace, shared, until};
-use shard_operator::crd::ShardCluster;
-
-#[derive(Deserialize)]
-struct Table {
-    base: Value,
-    cases: Vec<Case>,
-    good: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    before: Option<Value>,
-    patch: Value,
-    rule: Option<String>,
-    schema: Option<String>,
-}
-
-fn table() -> Table {
-    serde_yaml::from_str(include_str!("../../operator/tests/bad_specs.yaml")).unwrap()
-}
-
-/// A JSON merge patch.
-fn patched(base: &Value, patch: &Value) -> Value {
-    let Value::Object(patch) = patch else { return patch.clone() };
-    let mut merged = base.as_object().cloned().unwrap_or_default();
-    for (key, value) in patch {
-        match value {
-            Value::Null => drop(merged.remove(key)),
-            value => {
-                let inner = patched(merged.get(key).unwrap_or(&Value::Null), value);
-                merged.insert(key.clone(), inner);
-            }
-        }
-    }
-    merged.into()
-}
+use shard_operator::crd::{
+    LayerRange, ModelStatus, Phase, PlanShard, PlanStatus, ShardCluster, ShardClusterStatus, ShardRow,
+    condition,
+};
+use specs::{Case, Good, Table, patched, table};
 
 /// The definition is there, and served.
 async fn installed() -> Option<(&'static ControlPlane, Client)> {
@@ -54,8 +28,11 @@ async fn installed() -> Option<(&'static ControlPlane, Client)> {
     let client = plane.client().await.unwrap();
     let definitions = Api::<CustomResourceDefinition>::all(client.clone());
     let definition = shard_operator::crd::definition().unwrap();
-    // Another test may have been first.
-    let _ = definitions.create(&PostParams::default(), &definition).await;
+    match definitions.create(&PostParams::default(), &definition).await {
+        // Another test was first.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        made => drop(made.unwrap()),
+    }
     let clusters = Api::<ShardCluster>::default_namespaced(client.clone());
     until("the definition is served", || async { clusters.list(&Default::default()).await.ok() }).await;
     Some((plane, client))
@@ -105,6 +82,12 @@ impl Server {
     }
 }
 
+/// One object that the operator cannot read would end its watch of all.
+fn unreadable(taken: &Value) -> Option<String> {
+    let read = ShardCluster::deserialize(taken);
+    read.err().map(|error| format!("{taken} is taken, and cannot be read: {error}"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_bad_spec_is_refused_with_its_message_and_every_good_one_is_taken() {
     let Some((_, client)) = installed().await else { return };
@@ -119,13 +102,156 @@ async fn every_bad_spec_is_refused_with_its_message_and_every_good_one_is_taken(
             Err(_) => {}
         }
     }
-    for Case { before, patch, .. } in &good {
-        if let Err(said) = server.judge(&base, before.as_ref(), patch).await {
-            wrong.push(format!("{patch} is refused: {said}"));
+    for Good { before, patch } in &good {
+        match server.judge(&base, before.as_ref(), patch).await {
+            Ok(taken) => wrong.extend(unreadable(&taken)),
+            Err(said) => wrong.push(format!("{patch} is refused: {said}")),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(cases.len() > 90 && good.len() > 10, "the table is not all there");
+}
+
+/// Tools write `null` for what is not set, and numbers in their own way.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_can_be_read() {
+    let Some((_, client)) = installed().await else { return };
+    let server = Server::new(client, "nulls").await;
+    let base = table().base;
+    let path = format!("{}?dryRun=All", server.path);
+    for (at, value) in [
+        ("pod", Value::Null),
+        (
+            "pod",
+            json!({ "nodeSelector": null, "tolerations": null, "affinity": null, "env": null, "labels": null }),
+        ),
+        ("pod", json!({ "nodeSelector": { "a": null }, "affinity": { "nodeAffinity": null } })),
+        ("pod", json!({ "env": [{ "name": "A", "value": null, "valueFrom": null }] })),
+        ("pod", json!({ "tolerations": [{ "key": null, "operator": "Exists", "tolerationSeconds": null }] })),
+        ("resources", json!({ "requests": null, "limits": { "cpu": null } })),
+        ("shards", Value::Null),
+        ("shards", json!({ "count": null, "replicas": null, "layerStarts": null, "overrides": null })),
+        (
+            "shards",
+            json!({ "overrides": [{ "id": 0, "replicas": null, "resources": null, "gpu": null, "pod": null }] }),
+        ),
+        ("gpu", json!({ "resourceName": null, "count": null, "nodeSelector": null, "tolerations": null })),
+        ("storage", json!({ "size": null, "storageClassName": null, "retention": null, "emptyDir": null })),
+        (
+            "bootstrap",
+            json!({ "replicas": null, "service": null, "storage": null, "resources": null, "pod": null }),
+        ),
+        (
+            "gateway",
+            json!({ "service": { "type": null, "annotations": null }, "apiKeysSecretRef": null, "allowFrom": null }),
+        ),
+        ("networkPolicy", json!({ "enabled": null, "externalPeers": null })),
+        ("inference", json!({ "maxSessions": 4e0, "contextLength": null, "weights": null })),
+        ("refreshIntervalSeconds", json!(3e2)),
+        ("suspend", Value::Null),
+    ] {
+        let mut object = base.clone();
+        object["spec"][at] = value;
+        let taken = server.send("POST", &path, &object).await.unwrap();
+        assert_eq!(unreadable(&taken), None);
+    }
+}
+
+/// The operator's tests build pods from these; so users can have them.
+#[tokio::test(flavor = "multi_thread")]
+async fn fixtures_are_what_an_api_server_takes() {
+    let Some((_, client)) = installed().await else { return };
+    let server = Server::new(client, "fixtures").await;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../operator/tests/fixtures");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let file = file.unwrap().path();
+        let mut object: Value = serde_yaml::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        object["apiVersion"] = "shardcluster.io/v1alpha1".into();
+        object["kind"] = "ShardCluster".into();
+        object.as_object_mut().unwrap().remove("status");
+        object["metadata"].as_object_mut().unwrap().remove("uid");
+        let path = format!("{}?dryRun=All&fieldValidation=Strict", server.path);
+        let taken = server.send("POST", &path, &object).await;
+        assert_eq!(unreadable(&taken.unwrap_or_else(|said| panic!("{}: {said}", file.display()))), None);
+    }
+}
+
+/// Nothing of a status is pruned or refused, and people see it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_is_kept_as_it_is_written() {
+    let Some((plane, client)) = installed().await else { return };
+    let server = Server::new(client, "status").await;
+    server.send("POST", &server.path, &table().base).await.unwrap();
+    let layers = LayerRange { start: 12, end: 16 };
+    let status = ShardClusterStatus {
+        observed_generation: Some(1),
+        phase: Some(Phase::Degraded),
+        pipeline_complete: true,
+        swarm_ready: true,
+        ready_shards: Some("3/4".into()),
+        ready_shard_count: 3,
+        missing_layers: vec![layers],
+        endpoint: Some("http://llama-gateway".into()),
+        bootstrap_address: vec!["/dns/llama-bootstrap/tcp/51820/p2p/12D3".into()],
+        replicas: 2,
+        selector: Some("app.kubernetes.io/instance=llama".into()),
+        image: Some("node:1".into()),
+        model: Some(ModelStatus {
+            total_layers: 16,
+            sha256: "ab".into(),
+            size_bytes: u64::from(u32::MAX) * 99,
+        }),
+        plan: Some(PlanStatus {
+            id: "1234".into(),
+            shards: vec![PlanShard {
+                id: 3,
+                layers,
+                weight_bytes: 1 << 40,
+                kv_bytes: 7,
+                memory_request: Some("1Ti".into()),
+            }],
+            tolerates: vec!["any node".into()],
+        }),
+        shards: vec![ShardRow {
+            id: 3,
+            layers: Some(layers),
+            desired_replicas: 2,
+            ready_replicas: 1,
+            loaded_replicas: 1,
+            download_percent: Some(40),
+            peer_ids: vec!["12D3".into()],
+            nodes: vec!["node-a".into()],
+        }],
+        conditions: vec![Condition {
+            type_: condition::PIPELINE_COMPLETE.into(),
+            status: "False".into(),
+            reason: "ShardsMissing".into(),
+            message: "layers 12-16: shard 3 is downloading, 40 %, from 2 peers".into(),
+            observed_generation: Some(1),
+            last_transition_time: Time("2026-01-02T03:04:05Z".parse().unwrap()),
+        }],
+    };
+    let clusters = Api::<ShardCluster>::namespaced(server.client.clone(), &server.namespace);
+    let patch = json!({ "apiVersion": "shardcluster.io/v1alpha1", "kind": "ShardCluster", "status": status });
+    clusters.patch_status("llama", &PatchParams::apply("operator"), &Patch::Apply(patch)).await.unwrap();
+    assert_eq!(clusters.get("llama").await.unwrap().status, Some(status));
+    let (_, rows) = kubectl(plane, &server.namespace, &["get", "shc", "-o", "wide"]);
+    for cell in ["tiny", "3/4", "False", "Degraded", "http://llama-gateway", "12-16"] {
+        assert!(rows.contains(cell), "{cell} is not in {rows}");
+    }
+    // What an autoscaler reads.
+    let scale = clusters.get_scale("llama").await.unwrap();
+    let status = scale.status.unwrap();
+    assert_eq!((status.replicas, status.selector.as_deref()), (2, Some("app.kubernetes.io/instance=llama")));
+}
+
+/// As a person asks: whether it worked, and all that it said.
+fn kubectl(plane: &ControlPlane, namespace: &str, arguments: &[&str]) -> (bool, String) {
+    let mut command = Command::new(plane.program("kubectl"));
+    command.env("KUBECONFIG", plane.kubeconfig()).args(["-n", namespace]).args(arguments);
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,13 +274,7 @@ async fn defaults_are_filled_in_and_replicas_are_scaled() {
     ] {
         assert_eq!(spec.pointer(at), Some(&value), "{at} in {spec}");
     }
-    let kubectl = |arguments: &[&str]| {
-        let mut command = Command::new(plane.program("kubectl"));
-        command.env("KUBECONFIG", plane.kubeconfig()).args(["-n", &server.namespace]).args(arguments);
-        let output = command.output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
-    };
+    let kubectl = |arguments: &[&str]| kubectl(plane, &server.namespace, arguments);
     let (ok, said) = kubectl(&["scale", "shardcluster", "llama", "--replicas", "3"]);
     assert!(ok, "{said}");
     let clusters = Api::<ShardCluster>::namespaced(server.client.clone(), &server.namespace);
