@@ -208,7 +208,7 @@ fn fits(template: &PodTemplateSpec, claims: BTreeSet<String>) {
     let paths: Vec<_> =
         container.volume_mounts.iter().flatten().map(|mount| mount.mount_path.clone()).collect();
     for arg in container.args.iter().flatten() {
-        let (flag, value) = arg.split_once('=').unwrap();
+        let Some((flag, value)) = arg.split_once('=') else { continue };
         if value.starts_with('/') && !value.starts_with("/usr/share/") {
             assert!(
                 paths.iter().any(|path| value.starts_with(path)),
