@@ -32,7 +32,7 @@ fn deployment(cluster: &Cluster) -> Deployment {
     let (part, wanted) = (Part::Gateway, &cluster.gateway);
     let mut mounts = vec![
         pod::cluster_secret(cluster),
-        pod::secret("operator-key", names::operator_key(cluster), pod::parent(OPERATOR_KEY_FILE)),
+        pod::secret("operator-key", names::operator_key(&cluster.name), pod::parent(OPERATOR_KEY_FILE)),
     ];
     mounts.extend(wanted.api_keys.clone().map(|name| pod::secret("api-keys", name, API_KEYS)));
     let template = Template {

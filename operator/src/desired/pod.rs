@@ -127,12 +127,12 @@ pub(super) fn resources(
 
 /// The cluster's secret: a folder, so that a rotated one arrives.
 pub(super) fn cluster_secret(cluster: &Cluster) -> Mount {
-    secret("cluster-secret", names::cluster_secret(cluster), parent(CLUSTER_SECRET_FILE))
+    secret("cluster-secret", names::cluster_secret(&cluster.name), parent(CLUSTER_SECRET_FILE))
 }
 
 /// The pod's own key and no other.
 pub(super) fn identity(cluster: &Cluster) -> Mount {
-    let mut mount = secret("identity", names::identities(cluster), IDENTITY_FILE);
+    let mut mount = secret("identity", names::identities(&cluster.name), IDENTITY_FILE);
     mount.mount.sub_path_expr = Some(format!("$({POD_NAME})"));
     mount
 }
