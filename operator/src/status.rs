@@ -126,3 +126,6 @@ fn selector(cluster: &Cluster) -> String {
     let labels = Part::Shard(0).selector(cluster);
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests;

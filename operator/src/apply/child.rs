@@ -58,15 +58,31 @@ impl Writer<'_> {
         let name = desired.name_any();
         self.keep::<K>(&name);
         let wanted = compare::stamped(json(desired)?);
-        match live.iter().find(|child| child.name_any() == name) {
+        let found = live.iter().find(|child| child.name_any() == name);
+        match found {
             Some(child) if child.meta().deletion_timestamp.is_some() => return Ok(()),
             Some(child) if compare::holds(&wanted, &json(child)?) => return Ok(()),
             Some(_) => {}
             None => self.refuse_others::<K>(&name).await?,
         }
+        match self.server_side::<K>(&name, &wanted).await {
+            // An entry of somebody else's does not go with ours: another port of the same name, say. Applying leaves it
+            // there, so the lists that we name are written over first, and applied then to be known as ours.
+            Err(kube::Error::Api(status)) if status.is_invalid() && found.is_some() => {
+                let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+                let replaced = self.api::<K>().patch(&name, &params, &Patch::Merge(&wanted)).await;
+                replaced.map_err(self.failed::<K>("replace", &name))?;
+                self.applied.writes += 1;
+                self.server_side::<K>(&name, &wanted).await
+            }
+            written => written,
+        }
+        .map_err(self.failed::<K>("apply", &name))
+    }
+
+    async fn server_side<K: Child>(&mut self, name: &str, wanted: &Value) -> Result<(), kube::Error> {
         let params = PatchParams::apply(MANAGER).force();
-        let written = self.api::<K>().patch(&name, &params, &Patch::Apply(&wanted)).await;
-        written.map_err(self.failed::<K>("apply", &name))?;
+        self.api::<K>().patch(name, &params, &Patch::Apply(wanted)).await?;
         self.applied.writes += 1;
         Ok(())
     }
