@@ -108,6 +108,14 @@ fn suspending_stops_all_but_the_gateway() {
 }
 
 #[test]
+fn nodes_have_an_entry_to_dial_also_while_no_bootstrap_is_wanted() {
+    for (replicas, entries) in [(0, 1), (1, 1), (3, 3)] {
+        let bootstrap = cluster(json!({ "bootstrap": { "replicas": replicas } })).bootstrap;
+        assert_eq!((bootstrap.replicas, bootstrap.entries), (replicas, entries));
+    }
+}
+
+#[test]
 fn a_gpu_is_inherited_field_by_field_and_count_0_is_the_cpu() {
     let cluster = cluster(json!({
         "gpu": { "nodeSelector": { "accelerator": "nvidia" }, "runtimeClassName": "nvidia" },
