@@ -284,7 +284,7 @@ fn every_cause_is_told() {
             "a bootstrap on its way out",
             |scene| {
                 scene.pod("llama-bootstrap-0")["metadata"]["deletionTimestamp"] =
-                    "2026-01-01T00:00:00Z".into()
+                    "2026-01-01T00:00:00Z".into();
             },
             BOOTSTRAP_READY,
             "False",
