@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use thiserror::Error;
+use tokio::process::Command;
 
 /// Set to `1`, it leaves out tests whose programs cannot be had.
 pub const OFFLINE: &str = "E2E_OFFLINE";
@@ -42,9 +43,10 @@ impl Binaries {
     ///
     /// # Errors
     /// Where one can be had in no way.
-    pub fn get(tools: &[&str]) -> Result<Self, BinariesError> {
+    pub async fn get(tools: &[&str]) -> Result<Self, BinariesError> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("binaries");
-        let output = Command::new(&script).args(tools).stderr(Stdio::inherit()).output();
+        let output =
+            Command::new(&script).args(tools).stdin(Stdio::null()).stderr(Stdio::inherit()).output().await;
         let output = output.map_err(|source| BinariesError::Run { script: script.clone(), source })?;
         let said = String::from_utf8_lossy(&output.stdout);
         let paths: HashMap<String, PathBuf> = said

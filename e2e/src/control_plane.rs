@@ -1,28 +1,39 @@
-//! etcd, kube-apiserver, and where wanted kube-controller-manager and kube-scheduler, as processes on loopback.
+//! A control plane as processes on loopback, and who gets in.
+//!
+//! 1. [`Binaries`]: the programs are found, downloaded or built.
+//! 2. A folder of its own, for the user alone: etcd's data, keys, tokens, kubeconfigs, logs. It goes with the process.
+//! 3. etcd, then kube-apiserver, until `/readyz` says so and the namespace `default` is there.
+//! 4. Where wanted kube-controller-manager and kube-scheduler.
 //!
 //! There are no kubelets: pods are objects, and tests write their status. RBAC is on; the admin is in `system:masters`.
 
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{Api, ListParams, ObjectMeta, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use rcgen::KeyPair;
 use tempfile::TempDir;
-use thiserror::Error;
 use tokio::time::sleep;
 
-use crate::binaries::{Binaries, BinariesError};
+use crate::arguments::{self, Layout, Ports};
+use crate::binaries::Binaries;
+use crate::error::ControlPlaneError;
 use crate::process::{Watched, free_port};
 
 /// A control plane on a slow machine is ready in ten seconds.
 const READY: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(100);
-/// Service addresses; nothing routes them.
-const SERVICE_RANGE: &str = "10.96.0.0/16";
+const LOOK: Duration = Duration::from_millis(50);
+/// Longer than any run of tests.
+const TOKEN_SECONDS: i64 = 6 * 3600;
+/// Set to `1`, it keeps the folder of a control plane, with the logs of its programs.
+pub const KEEP: &str = "E2E_KEEP";
 
 /// What runs beside etcd and the API server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,48 +56,16 @@ impl Parts {
     }
 }
 
-/// Why there is no control plane.
-#[derive(Debug, Error)]
-pub enum ControlPlaneError {
-    /// Its programs are not there.
-    #[error(transparent)]
-    Binaries(#[from] BinariesError),
-    /// A file of it cannot be written, or a program not started.
-    #[error("cannot set up {what}: {source}")]
-    SetUp {
-        /// The file or program.
-        what: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// No key for service accounts.
-    #[error("no key for tokens of service accounts: {0}")]
-    Key(#[from] rcgen::Error),
-    /// The configuration that we wrote is not understood: a fault of ours.
-    #[error("the kubeconfig: {0}")]
-    Kubeconfig(#[from] KubeconfigError),
-    /// No client.
-    #[error("cannot make a client: {0}")]
-    Client(#[from] kube::Error),
-    /// It does not come up.
-    #[error("not ready after {READY:?}: {last}\n{logs}")]
-    NotReady {
-        /// What it answered last.
-        last: String,
-        /// The last lines of all programs.
-        logs: String,
-    },
-}
-
 /// A running control plane; it ends when this is dropped, or with the process.
 #[derive(Debug)]
 pub struct ControlPlane {
     binaries: Binaries,
-    api_arguments: Vec<String>,
+    ports: Ports,
     // Programs end before what they write to is removed, those that need others first.
     others: Vec<Watched>,
     api: Option<Watched>,
-    _etcd: Watched,
+    etcd: Watched,
+    _removal: Option<Watched>,
     folder: TempDir,
 }
 
@@ -96,61 +75,27 @@ impl ControlPlane {
     /// # Errors
     /// See [`ControlPlaneError`].
     pub async fn start(parts: Parts) -> Result<Self, ControlPlaneError> {
-        let binaries = Binaries::get(&parts.programs())?;
-        let failed = |what: &str| {
-            let what = what.to_owned();
-            move |source| ControlPlaneError::SetUp { what, source }
-        };
-        let folder = tempfile::tempdir().map_err(failed("a temporary folder"))?;
-        let at = |name: &str| folder.path().join(name);
-        let [client, peer, port] = std::array::from_fn(|_| free_port());
-        let etcd = [
-            format!("--data-dir={}", at("etcd").display()),
-            "--unsafe-no-fsync".to_owned(),
-            format!("--listen-client-urls=http://127.0.0.1:{client}"),
-            format!("--advertise-client-urls=http://127.0.0.1:{client}"),
-            format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
-            format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"),
-            format!("--initial-cluster=default=http://127.0.0.1:{peer}"),
-            "--quota-backend-bytes=4294967296".to_owned(),
-        ];
-        let etcd = Watched::start(&binaries.path("etcd"), &etcd, folder.path()).map_err(failed("etcd"))?;
+        let binaries = Binaries::get(&parts.programs()).await?;
+        let (folder, removal) = new_folder().map_err(set_up("a temporary folder"))?;
+        let layout = Layout(folder.path());
+        let ports = Ports { etcd_clients: free_port(), etcd_peers: free_port(), api: free_port() };
 
         let key = KeyPair::generate()?;
-        write(&at("accounts.key"), &key.serialize_pem())?;
-        write(&at("accounts.pub"), &key.public_key_pem())?;
-        let token = hex(&key.serialize_der());
-        write(&at("tokens.csv"), &format!("{token},admin,admin,system:masters\n"))?;
-        let api_arguments = [
-            format!("--etcd-servers=http://127.0.0.1:{client}"),
-            "--bind-address=127.0.0.1".to_owned(),
-            format!("--secure-port={port}"),
-            format!("--cert-dir={}", at("certificates").display()),
-            format!("--service-cluster-ip-range={SERVICE_RANGE}"),
-            format!("--service-account-key-file={}", at("accounts.pub").display()),
-            format!("--service-account-signing-key-file={}", at("accounts.key").display()),
-            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            "--authorization-mode=RBAC".to_owned(),
-            format!("--token-auth-file={}", at("tokens.csv").display()),
-        ]
-        .to_vec();
-        write(&at("kubeconfig"), &kubeconfig(port, &token))?;
-        let mut plane =
-            Self { binaries, api_arguments, others: Vec::new(), api: None, _etcd: etcd, folder };
-        plane.start_api_server().await?;
+        write(&layout.accounts_key(), &key.serialize_pem())?;
+        write(&layout.accounts_pub(), &key.public_key_pem())?;
+        let token = random_token().map_err(set_up("a token"))?;
+        write(&layout.tokens(), &format!("{token},admin,admin,system:masters\n"))?;
+        write(&layout.kubeconfig(), &arguments::kubeconfig(ports.api, "admin", &token))?;
 
-        let kubeconfig = format!("--kubeconfig={}", plane.kubeconfig().display());
-        let common = [kubeconfig, "--leader-elect=false".to_owned(), "--secure-port=0".to_owned()];
+        let etcd = start(&binaries, "etcd", &arguments::etcd(layout, ports), layout)?;
+        let mut plane =
+            Self { binaries, ports, others: Vec::new(), api: None, etcd, _removal: removal, folder };
+        plane.start_api_server().await?;
         if parts.controller_manager {
-            let key = plane.folder.path().join("accounts.key");
-            let own = [
-                format!("--service-account-private-key-file={}", key.display()),
-                "--use-service-account-credentials".to_owned(),
-            ];
-            plane.add("kube-controller-manager", &[&common[..], &own].concat())?;
+            plane.add("kube-controller-manager", arguments::controller_manager)?;
         }
         if parts.scheduler {
-            plane.add("kube-scheduler", &common)?;
+            plane.add("kube-scheduler", arguments::scheduler)?;
         }
         Ok(plane)
     }
@@ -158,7 +103,7 @@ impl ControlPlane {
     /// Where `kubectl` and others find it; the user is the admin.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
-        self.folder.path().join("kubeconfig")
+        self.layout().kubeconfig()
     }
 
     /// A program that was asked for, or `kubectl`.
@@ -172,8 +117,7 @@ impl ControlPlane {
     /// # Errors
     /// Where our own configuration is not understood.
     pub async fn config(&self) -> Result<Config, ControlPlaneError> {
-        let read = Kubeconfig::read_from(self.kubeconfig())?;
-        Ok(Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?)
+        config(&self.kubeconfig()).await
     }
 
     /// A client that may do everything, of the runtime that asks for it.
@@ -184,16 +128,34 @@ impl ControlPlane {
         Ok(Client::try_from(self.config().await?)?)
     }
 
-    /// A client that may do what a service account may.
+    /// A kubeconfig of a service account, which is made where it is not there, with a token as its pods have one.
     ///
     /// # Errors
-    /// As [`Self::config`].
+    /// The API server's, as where there is no such namespace.
+    pub async fn kubeconfig_as(&self, namespace: &str, account: &str) -> Result<PathBuf, ControlPlaneError> {
+        let accounts = Api::<ServiceAccount>::namespaced(self.client().await?, namespace);
+        let metadata = ObjectMeta { name: Some(account.to_owned()), ..ObjectMeta::default() };
+        let wanted = ServiceAccount { metadata, ..ServiceAccount::default() };
+        match accounts.create(&PostParams::default(), &wanted).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            made => drop(made?),
+        }
+        let spec =
+            TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
+        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
+        let token = answer.status.map(|status| status.token).unwrap_or_default();
+        let path = self.layout().at(&format!("{namespace}-{account}.kubeconfig"));
+        write(&path, &arguments::kubeconfig(self.ports.api, account, &token))?;
+        Ok(path)
+    }
+
+    /// A client that may do what a service account may; see [`Self::kubeconfig_as`].
+    ///
+    /// # Errors
+    /// As [`Self::kubeconfig_as`].
     pub async fn client_as(&self, namespace: &str, account: &str) -> Result<Client, ControlPlaneError> {
-        let mut config = self.config().await?;
-        config.auth_info.impersonate = Some(format!("system:serviceaccount:{namespace}:{account}"));
-        let groups = ["system:serviceaccounts", "system:authenticated"].map(ToOwned::to_owned);
-        config.auth_info.impersonate_groups = Some(groups.to_vec());
-        Ok(Client::try_from(config)?)
+        Ok(Client::try_from(config(&self.kubeconfig_as(namespace, account).await?).await?)?)
     }
 
     /// Kills the API server. Clients see their watches end, and then nobody.
@@ -207,19 +169,23 @@ impl ControlPlane {
     /// See [`ControlPlaneError`].
     pub async fn start_api_server(&mut self) -> Result<(), ControlPlaneError> {
         self.api = None;
-        let program = self.binaries.path("kube-apiserver");
-        let started = Watched::start(&program, &self.api_arguments, self.folder.path());
-        let what = "kube-apiserver".to_owned();
-        self.api = Some(started.map_err(|source| ControlPlaneError::SetUp { what, source })?);
+        let arguments = arguments::api_server(self.layout(), self.ports);
+        self.api = Some(start(&self.binaries, "kube-apiserver", &arguments, self.layout())?);
         let begun = Instant::now();
         loop {
-            match self.look().await {
+            let last = match self.look().await {
                 Ok(()) => return Ok(()),
-                Err(last) if begun.elapsed() > READY => {
-                    return Err(ControlPlaneError::NotReady { last, logs: self.logs() });
-                }
-                Err(_) => sleep(LOOK).await,
+                Err(last) => last,
+            };
+            if let Some((program, status)) =
+                self.api.as_mut().and_then(Watched::ended).or_else(|| self.etcd.ended())
+            {
+                return Err(ControlPlaneError::Ended { program, status, logs: self.logs() });
             }
+            if begun.elapsed() > READY {
+                return Err(ControlPlaneError::NotReady { waited: READY, last, logs: self.logs() });
+            }
+            sleep(LOOK).await;
         }
     }
 
@@ -235,35 +201,61 @@ impl ControlPlane {
         has_default.then_some(()).ok_or_else(|| "there is no namespace default yet".to_owned())
     }
 
-    fn add(&mut self, name: &str, arguments: &[String]) -> Result<(), ControlPlaneError> {
-        let started = Watched::start(&self.binaries.path(name), arguments, self.folder.path());
-        let what = name.to_owned();
-        self.others.push(started.map_err(|source| ControlPlaneError::SetUp { what, source })?);
+    fn add(&mut self, name: &str, arguments: fn(Layout<'_>) -> Vec<String>) -> Result<(), ControlPlaneError> {
+        let started = start(&self.binaries, name, &arguments(self.layout()), self.layout())?;
+        self.others.push(started);
         Ok(())
     }
 
+    fn layout(&self) -> Layout<'_> {
+        Layout(self.folder.path())
+    }
+
     fn logs(&self) -> String {
-        let all = [&self._etcd].into_iter().chain(&self.api).chain(&self.others);
+        let all = [&self.etcd].into_iter().chain(&self.api).chain(&self.others);
         all.map(Watched::last_lines).collect::<Vec<_>>().join("\n")
     }
 }
 
+/// For the user alone: keys and tokens are in it. And what removes it when we are gone.
+fn new_folder() -> io::Result<(TempDir, Option<Watched>)> {
+    let keep = std::env::var_os(KEEP).is_some_and(|value| value == "1");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("shardcluster-e2e-").permissions(Permissions::from_mode(0o700)).disable_cleanup(keep);
+    let folder = builder.tempdir()?;
+    if keep {
+        crate::say(&format!("the control plane's logs stay in {}", folder.path().display()));
+        return Ok((folder, None));
+    }
+    let removal = Watched::removal(folder.path())?;
+    Ok((folder, Some(removal)))
+}
+
+fn start(
+    binaries: &Binaries,
+    name: &str,
+    arguments: &[String],
+    layout: Layout<'_>,
+) -> Result<Watched, ControlPlaneError> {
+    Watched::start(&binaries.path(name), arguments, layout.0).map_err(set_up(name))
+}
+
+async fn config(kubeconfig: &Path) -> Result<Config, ControlPlaneError> {
+    let read = Kubeconfig::read_from(kubeconfig)?;
+    Ok(Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?)
+}
+
 fn write(path: &Path, text: &str) -> Result<(), ControlPlaneError> {
-    let what = path.display().to_string();
-    std::fs::write(path, text).map_err(|source| ControlPlaneError::SetUp { what, source })
+    std::fs::write(path, text).map_err(set_up(&path.display().to_string()))
 }
 
-/// The API server makes its certificate itself; the file has its authority, too.
-fn kubeconfig(port: u16, token: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: e2e\n\
-         clusters: [{{name: e2e, cluster: {{server: 'https://127.0.0.1:{port}', certificate-authority: certificates/apiserver.crt}}}}]\n\
-         users: [{{name: admin, user: {{token: {token}}}}}]\n\
-         contexts: [{{name: e2e, context: {{cluster: e2e, user: admin}}}}]\n"
-    )
+fn random_token() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The last bytes of a private key: nobody else knows them.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().rev().take(16).map(|byte| format!("{byte:02x}")).collect()
+fn set_up(what: &str) -> impl FnOnce(io::Error) -> ControlPlaneError {
+    let what = what.to_owned();
+    move |source| ControlPlaneError::SetUp { what, source }
 }

@@ -2,14 +2,25 @@
 //!
 //! ```text
 //!  e2e/binaries (script) ─▶ binaries ─▶ control_plane ─▶ etcd ◀─ kube-apiserver ◀─ controller-manager, scheduler
-//!                                            └─▶ shared: one for all tests of a program, clients, namespaces
+//!                           arguments ─▶    │            (each a `process` under watch)
+//!                                           └─▶ shared: one for all tests of a program, namespaces, waiting
 //! ```
 //! Where the programs can neither be found, downloaded nor built the tests fail, unless `E2E_OFFLINE=1` is set.
 
+use std::io::Write;
+
+mod arguments;
 pub mod binaries;
 pub mod control_plane;
+pub mod error;
 mod process;
 pub mod shared;
 
 pub use control_plane::{ControlPlane, Parts};
-pub use shared::{namespace, shared, until};
+pub use error::ControlPlaneError;
+pub use shared::{namespace, shared, skipped, until};
+
+/// A line for the person who runs the tests: `eprintln!` is shown for tests that fail, this always.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "e2e: {line}");
+}

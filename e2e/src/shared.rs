@@ -4,34 +4,43 @@ use std::future::Future;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, ObjectMeta, PostParams};
 use kube::Client;
+use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 use crate::binaries::may_skip;
-use crate::control_plane::{ControlPlane, ControlPlaneError, Parts};
+use crate::control_plane::{ControlPlane, Parts};
+use crate::error::ControlPlaneError;
 
 /// What a test waits for comes within this.
 const DEADLINE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 
-static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
+// Also a failure: it takes minutes, and the next test would fare no better.
+static SHARED: OnceCell<Result<ControlPlane, ControlPlaneError>> = OnceCell::const_new();
 
-/// The control plane of this program, with everything; `None` where its programs cannot be had and the user has said
-/// that such tests may be left out.
+/// The control plane of this program, with everything; `None` where tests are left out, see [`skipped`].
 ///
 /// # Errors
 /// See [`ControlPlaneError`].
-pub async fn shared() -> Result<Option<&'static ControlPlane>, ControlPlaneError> {
-    match SHARED.get_or_try_init(|| ControlPlane::start(Parts::ALL)).await {
+pub async fn shared() -> Result<Option<&'static ControlPlane>, &'static ControlPlaneError> {
+    match SHARED.get_or_init(|| ControlPlane::start(Parts::ALL)).await {
         Ok(plane) => Ok(Some(plane)),
-        Err(ControlPlaneError::Binaries(error)) if may_skip() => {
-            eprintln!("skipped: {error}");
-            Ok(None)
-        }
+        Err(error) if skipped(error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a test is left out for this: its programs cannot be had, and the user has said that it may be. It is said,
+/// too.
+#[must_use]
+pub fn skipped(error: &ControlPlaneError) -> bool {
+    let skipped = may_skip() && matches!(error, ControlPlaneError::Binaries(_));
+    if skipped {
+        crate::say(&format!("skipped: {error}"));
+    }
+    skipped
 }
 
 /// A namespace of a test's own.

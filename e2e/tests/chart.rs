@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::Parser;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shard_e2e::binaries::{Binaries, BinariesError, may_skip};
 use shard_e2e::{ControlPlane, namespace, shared, until};
+use shard_operator::cli::Cli;
 
 const DEFINITION: &str = "shardclusters.shardcluster.io";
 
@@ -28,8 +30,8 @@ fn chart() -> String {
 }
 
 /// Where Helm is; `None` where it may be missing.
-fn helm() -> Option<PathBuf> {
-    match Binaries::get(&["helm"]) {
+async fn helm() -> Option<PathBuf> {
+    match Binaries::get(&["helm"]).await {
         Err(BinariesError::Missing { .. }) if may_skip() => None,
         binaries => Some(binaries.unwrap().path("helm")),
     }
@@ -66,20 +68,25 @@ fn one<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
     found[0]
 }
 
+/// By the operator's own command line.
+fn understood(args: &[&str]) {
+    Cli::try_parse_from(["operator"].iter().chain(args)).unwrap();
+}
+
 fn args_of(objects: &[Value]) -> Vec<&str> {
     let container = &one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0];
     container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect()
 }
 
-#[test]
-fn lint_finds_nothing() {
-    let Some(helm) = helm() else { return };
+#[tokio::test]
+async fn lint_finds_nothing() {
+    let Some(helm) = helm().await else { return };
     run(&helm, &["lint", "--strict", &chart()], None).unwrap();
 }
 
-#[test]
-fn by_default_one_operator_looks_after_all_namespaces() {
-    let Some(helm) = helm() else { return };
+#[tokio::test]
+async fn by_default_one_operator_looks_after_all_namespaces() {
+    let Some(helm) = helm().await else { return };
     let objects = template(&helm, &[]).unwrap();
     let definition = one(&objects, "CustomResourceDefinition");
     assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
@@ -104,9 +111,9 @@ fn by_default_one_operator_looks_after_all_namespaces() {
     );
 }
 
-#[test]
-fn with_a_namespace_of_its_own_the_operator_has_no_rights_elsewhere() {
-    let Some(helm) = helm() else { return };
+#[tokio::test]
+async fn with_a_namespace_of_its_own_the_operator_has_no_rights_elsewhere() {
+    let Some(helm) = helm().await else { return };
     let objects = template(&helm, &["watchNamespace=llm", "rbac.aggregate=false"]).unwrap();
     assert!(
         of_kind(&objects, "ClusterRole").is_empty() && of_kind(&objects, "ClusterRoleBinding").is_empty()
@@ -119,12 +126,14 @@ fn with_a_namespace_of_its_own_the_operator_has_no_rights_elsewhere() {
     };
     assert_eq!(namespaces("Role"), ["llm", "system"]);
     assert_eq!(namespaces("RoleBinding"), ["llm", "system"]);
-    assert!(args_of(&objects).contains(&"--watch-namespace=llm"));
+    let args = args_of(&objects);
+    assert!(args.contains(&"--watch-namespace=llm"), "{args:?}");
+    understood(&args);
 }
 
-#[test]
-fn secrets_are_never_listed_or_watched() {
-    let Some(helm) = helm() else { return };
+#[tokio::test]
+async fn secrets_are_never_listed_or_watched() {
+    let Some(helm) = helm().await else { return };
     let objects = template(&helm, &[]).unwrap();
     let rules = of_kind(&objects, "ClusterRole").into_iter().chain(of_kind(&objects, "Role"));
     let rules: Vec<&Value> = rules.flat_map(|role| role["rules"].as_array().unwrap()).collect();
@@ -139,9 +148,9 @@ fn secrets_are_never_listed_or_watched() {
     }
 }
 
-#[test]
-fn what_is_optional_comes_when_asked_for() {
-    let Some(helm) = helm() else { return };
+#[tokio::test]
+async fn what_is_optional_comes_when_asked_for() {
+    let Some(helm) = helm().await else { return };
     let objects = template(
         &helm,
         &[
@@ -173,6 +182,7 @@ fn what_is_optional_comes_when_asked_for() {
     ] {
         assert!(args.contains(&flag), "{flag}: {args:?}");
     }
+    understood(&args);
     // All of these mean the same pods.
     let labels = &pod["metadata"]["labels"];
     assert_eq!(&one(&objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"], labels);
@@ -191,9 +201,9 @@ fn what_is_optional_comes_when_asked_for() {
     assert!(definition["metadata"].get("annotations").is_none(), "{}", definition["metadata"]);
 }
 
-#[test]
-fn without_definition_account_and_rights_there_are_none() {
-    let Some(helm) = helm() else { return };
+#[tokio::test]
+async fn without_definition_account_and_rights_there_are_none() {
+    let Some(helm) = helm().await else { return };
     let values = [
         "crds.install=false",
         "rbac.create=false",
@@ -207,9 +217,9 @@ fn without_definition_account_and_rights_there_are_none() {
     assert_eq!(objects[1]["spec"]["template"]["spec"]["serviceAccountName"], "mine");
 }
 
-#[test]
-fn values_that_mean_nothing_are_refused() {
-    let Some(helm) = helm() else { return };
+#[tokio::test]
+async fn values_that_mean_nothing_are_refused() {
+    let Some(helm) = helm().await else { return };
     for (value, named) in [
         ("replicas=3", "replicas"),
         ("replicas=two", "replicas"),
@@ -293,7 +303,7 @@ fn install(helm: &Path, plane: &ControlPlane, release: &str, system: &str, value
 
 #[tokio::test(flavor = "multi_thread")]
 async fn installed_it_has_its_rights_and_pods_and_the_examples_are_accepted() {
-    let (Some(helm), Some(plane)) = (helm(), shared().await.unwrap()) else { return };
+    let (Some(helm), Some(plane)) = (helm().await, shared().await.unwrap()) else { return };
     let client = plane.client().await.unwrap();
     let system = restricted(&client, "system").await;
     let notes = install(&helm, plane, "op", &system, &["replicas=2", "networkPolicy.enabled=true"]);
@@ -358,7 +368,7 @@ fn examples_are_accepted(plane: &ControlPlane, namespace: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn installed_for_one_namespace_it_may_do_nothing_in_others() {
-    let (Some(helm), Some(plane)) = (helm(), shared().await.unwrap()) else { return };
+    let (Some(helm), Some(plane)) = (helm().await, shared().await.unwrap()) else { return };
     let client = plane.client().await.unwrap();
     let system = restricted(&client, "one-system").await;
     let watched = namespace(&client, "watched").await.unwrap();

@@ -238,6 +238,8 @@ pub struct GatewayConfig {
     pub api_keys_file: Option<PathBuf>,
     /// A key that is good for the pipeline object only.
     pub operator_key_file: Option<PathBuf>,
+    /// Prompts are told that the cluster is suspended.
+    pub suspended: bool,
     /// How long a lost shard is waited for.
     pub recovery: Duration,
     /// The process.

@@ -93,7 +93,7 @@ impl Files {
         change(&mut has);
         let files: Vec<TorrentFile> = has.files.values().cloned().collect();
         let plans = has.plan.iter().map(|plan| TorrentPlan { plan: plan.clone(), ..TorrentPlan::default() });
-        self.known.own(Torrents { files: files.clone(), plans: plans.collect() });
+        self.known.own(Torrents { files: files.clone(), plans: plans.collect(), origin: None });
         self.listed.send_replace(files);
     }
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use shard_wire::command::{TorrentFile, TorrentPlan, Torrents};
+use shard_wire::command::{OriginProgress, TorrentFile, TorrentPlan, Torrents};
 use shard_wire::manifest;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -31,7 +31,7 @@ use crate::store::source::{Class, Event, Obtained, SourceError, obtain};
 use crate::store::split::{Shards, SplitError};
 use crate::store::view::{View, Views};
 use crate::torrent::serve::Shelf;
-use crate::torrents::Known;
+use crate::torrents::{Known, Registry};
 
 /// Before the second attempt where an error passes, after the many that a fetch makes itself; doubled each time.
 const SOON: Duration = Duration::from_secs(5);
@@ -41,6 +41,8 @@ const MOST: Duration = Duration::from_secs(300);
 const SELDOM: Duration = Duration::from_secs(600);
 /// Between lines of progress on the console.
 const TELL: Duration = Duration::from_secs(10);
+/// Between two words to members about it.
+const ANNOUNCE: Duration = Duration::from_secs(5);
 /// Between looks at how far the hash is.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -272,7 +274,8 @@ impl Task {
     fn ready(&self, plan: &str, manifest_sha256: &str, bytes: u64, files: Vec<TorrentFile>) {
         self.console.say(&report::origin_ready(plan, manifest_sha256, bytes, files.len()));
         let named = TorrentPlan { plan: plan.to_owned(), origin: true, seeders: Vec::new() };
-        self.known.own(Torrents { files, plans: vec![named] });
+        let origin = Some(OriginProgress { percent: 100, bytes });
+        self.known.own(Torrents { files, plans: vec![named], origin });
         self.status.send_modify(|status| {
             *status = OriginStatus {
                 state: State::Ready,
@@ -293,7 +296,7 @@ impl Task {
             (status.state, status.percent, status.bytes, status.total) = (state, 0.0, 0, None);
             (status.bytes_per_s, status.eta_s) = (0.0, None);
         });
-        Progress { task: self, state, meter: Meter::new(now), told: now }
+        Progress { task: self, state, meter: Meter::new(now), told: now, announced: None }
     }
 }
 
@@ -303,6 +306,8 @@ struct Progress<'a> {
     state: State,
     meter: Meter,
     told: Instant,
+    /// When members were told.
+    announced: Option<Instant>,
 }
 
 impl Progress<'_> {
@@ -317,6 +322,16 @@ impl Progress<'_> {
             status.percent = total.map_or(0.0, |total| meter::percent(bytes, total));
             status.eta_s = total.and_then(|total| meter::eta(bytes, total, rate));
         });
+        if self.state == State::Fetching && self.announced.is_none_or(|at| now.duration_since(at) >= ANNOUNCE)
+        {
+            self.announced = Some(now);
+            let percent = total.map_or(0.0, |total| meter::percent(bytes, total));
+            // Not every byte is news for the whole fleet.
+            let percent = percent as u8 / 5 * 5;
+            if self.task.known.read(Registry::origin).is_none_or(|known| known.percent != percent) {
+                self.task.known.origin(OriginProgress { percent, bytes });
+            }
+        }
         if now.duration_since(self.told) >= TELL {
             self.told = now;
             self.task.console.say(&report::origin_progress(self.state, &self.task.status.borrow()));

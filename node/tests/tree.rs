@@ -34,10 +34,10 @@ fn every_crate_knows_only_what_it_may() {
     };
     only(|name| name.starts_with("libp2p"), &["shard-node"]);
     only(|name| name.starts_with("candle"), &["shard-engine"]);
-    only(|name| name.starts_with("kube") || name == "k8s-openapi", &["shard-operator", "e2e"]);
+    only(|name| name.starts_with("kube") || name == "k8s-openapi", &["shard-operator", "shard-e2e"]);
     only(|name| name == "shard-kernels", &["shard-engine"]);
     // Synchronous, and without a network: the engine; data only: the wire; nothing at all: the kernels.
-    only(|name| name == "tokio" || name == "axum", &["shard-node", "shard-operator", "e2e"]);
+    only(|name| name == "tokio" || name == "axum", &["shard-node", "shard-operator", "shard-e2e"]);
     let exactly = |member: &str, allowed: &[&str]| {
         let allowed: BTreeSet<String> = allowed.iter().map(|name| (*name).to_owned()).collect();
         let strays: Vec<_> = members[member].difference(&allowed).collect();

@@ -173,7 +173,7 @@ pub enum Storage {
 pub struct Bootstrap {
     /// Pods that it is to have.
     pub replicas: u32,
-    /// Pods that it has when nothing is suspended: nodes dial these.
+    /// Pods that it has when nothing is suspended, and 1 at least: nodes dial these.
     pub entries: u32,
     /// How it is reached.
     pub service: ServiceSpec,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  spec    crd.rs ─▶ model, shards, storage, parts, pod      each with its defaults, bounds and rules
+//!                                                            those that hold in several places: rules
 //!  status  status
 //!  YAML    definition() ─▶ schema::tidy ─▶ crds/shardcluster.yaml
 //! ```
@@ -13,6 +14,7 @@
 mod model;
 mod parts;
 mod pod;
+mod rules;
 pub mod schema;
 mod shards;
 mod status;
@@ -34,7 +36,8 @@ pub use parts::{
 pub use pod::{PodBlock, PullPolicy, Resources};
 pub use shards::{GpuOverride, GpuSpec, ShardOverride, ShardsSpec};
 pub use status::{
-    LayerRange, ModelStatus, Phase, PlanShard, PlanStatus, ShardClusterStatus, ShardRow, condition,
+    LayerRange, LayerRangeError, ModelStatus, Phase, PlanShard, PlanStatus, ShardClusterStatus, ShardRow,
+    condition,
 };
 pub use storage::{Retain, Retention, StorageOverride, StorageSpec};
 
@@ -104,7 +107,7 @@ pub struct ShardClusterSpec {
     /// Image with the node's programs, for all parts. The release's own where it is not set, CUDA's for shards with a GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = Rule::new("!self.matches('\\\\s')").message("image must be a reference to an image, without spaces"))]
+    #[x_kube(validation = rules::image("image"))]
     pub image: Option<String>,
     /// The model.
     pub model: ModelSpec,

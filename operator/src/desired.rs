@@ -15,7 +15,7 @@ mod args;
 mod bootstrap;
 mod disruption;
 mod gateway;
-mod meta;
+pub(crate) mod meta;
 mod network;
 mod pod;
 mod probe;

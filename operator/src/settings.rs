@@ -13,4 +13,8 @@ pub struct Settings {
     pub namespace: String,
     /// Whose pods may read metrics.
     pub monitoring_namespaces: Vec<String>,
+    /// Whose ShardClusters are reconciled; `None` is all.
+    pub watch_namespace: Option<String>,
+    /// ShardClusters that are reconciled at the same time.
+    pub concurrency: u16,
 }

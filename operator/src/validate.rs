@@ -83,7 +83,8 @@ pub fn validate(resource: &ShardCluster, settings: &Settings) -> Result<Cluster,
         retain_on_node_loss: spec.storage.retain_on_node_loss,
         bootstrap: Bootstrap {
             replicas: awake(spec.bootstrap.replicas),
-            entries: spec.bootstrap.replicas,
+            // Told of none, a node would dial its own machine.
+            entries: spec.bootstrap.replicas.max(1),
             service: spec.bootstrap.service.clone(),
             storage: source.is_fetched().then(|| bootstrap_storage(spec)),
             resources: spec.bootstrap.resources.clone(),

@@ -41,6 +41,7 @@ fn templates_use_only_what_the_contract_has() {
         "web_server --operator-key-file",
         "web_server --api-keys-file",
         "web_server --bootstrap",
+        "web_server --suspended",
     ] {
         assert!(used.contains(needed), "no fixture has {needed}");
     }
@@ -54,10 +55,13 @@ fn check(container: &Container, used: &mut BTreeSet<String>) {
     };
     let mut once = BTreeSet::new();
     for arg in container.args.iter().flatten() {
-        let (flag, value) = arg.strip_prefix("--").and_then(|arg| arg.split_once('=')).unwrap();
+        let arg = arg.strip_prefix("--").unwrap();
+        // A switch has no value.
+        let (flag, value) = arg.split_once('=').map_or((arg, None), |(flag, value)| (flag, Some(value)));
         let known = SETTINGS.iter().any(|it| it.flag == flag && it.programs.contains(&program));
         assert!(known, "{} does not know --{flag}", program.name());
-        assert!(!value.is_empty(), "--{flag} of {} has no value", program.name());
+        assert_eq!(value.is_none(), flag == "suspended", "--{flag} of {}", program.name());
+        assert_ne!(value, Some(""), "--{flag} of {} has no value", program.name());
         assert!(once.insert(flag) || flag == "bootstrap", "--{flag} of {} twice", program.name());
         used.insert(format!("{} --{flag}", program.name()));
     }

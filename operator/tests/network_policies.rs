@@ -165,7 +165,7 @@ fn drawn(everything: bool, from: &str, to: &str, protocol: &str, port: u16) -> b
         }
         "gateway" => {
             let is_client = !everything || matches!(from, "app" | "client outside");
-            port == 8080 && (is_watcher || is_client)
+            transport && MEMBERS.contains(&from) || port == 8080 && (is_watcher || is_client)
         }
         _ => true,
     };
@@ -216,6 +216,8 @@ fn by_hand() {
         ("gateway", "shard 1", "UDP", 51820, true),
         ("gateway", "shard 1", "TCP", 51820, false),
         ("shard 1", "gateway", "TCP", 8080, false),
+        ("shard 1", "gateway", "UDP", 51820, true),
+        ("node outside", "gateway", "UDP", 51820, false),
         ("bootstrap", "internet", "TCP", 8443, true),
         ("bootstrap", "internet", "TCP", 22, false),
         ("shard 0", "internet", "TCP", 443, false),

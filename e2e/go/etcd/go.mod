@@ -1,8 +1,6 @@
 module shardcluster.io/e2e/etcd
 
-go 1.26.8
-
-tool go.etcd.io/etcd/server/v3
+go 1.24.0
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
@@ -70,3 +68,5 @@ require (
 	sigs.k8s.io/json v0.0.0-20211020170558-c049b76a60c6 // indirect
 	sigs.k8s.io/yaml v1.4.0 // indirect
 )
+
+tool go.etcd.io/etcd/server/v3

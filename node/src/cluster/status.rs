@@ -26,33 +26,66 @@ pub struct Facts {
     pub origin: Origin,
     /// The last probe.
     pub probe: Probe,
-    /// Size of the model, and what its manifest says.
-    pub manifest: Option<(u64, ManifestSummary)>,
+    /// What the manifest says.
+    pub manifest: Option<ManifestFacts>,
     /// Sessions of this gateway at each peer.
     pub active: HashMap<PeerId, u32>,
     /// Last round trip to each peer.
     pub latency: HashMap<PeerId, Duration>,
 }
 
+/// What the manifest of a plan says of the model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ManifestFacts {
+    /// The plan's short name.
+    pub plan: String,
+    /// Hex SHA-256 of the model.
+    pub model_sha256: String,
+    /// Its size.
+    pub model_bytes: u64,
+    /// Its layers.
+    pub total_layers: u32,
+    /// What the operator needs of the rest.
+    pub summary: ManifestSummary,
+}
+
 impl ClusterView {
     /// The pipeline as this view and these facts say; the revision is the caller's.
     pub fn pipeline(&self, facts: &Facts) -> PipelineStatus {
         let plan = self.plan.as_ref();
+        // Before any shard is announced the origin's manifest says what there is to be.
+        let manifest = facts.manifest.as_ref();
+        let manifest = manifest.filter(|manifest| plan.is_none_or(|plan| plan.name == manifest.plan));
         let complete = self.complete() && facts.proved;
+        let count = plan.map(|plan| plan.shards.len());
+        let count = count.or_else(|| manifest.map(|manifest| manifest.summary.shards.len()));
         let shards: Vec<ShardStatus> =
-            plan.map_or(0..0, |plan| 0..plan.shards.len()).map(|id| self.shard(id, facts)).collect();
+            (0..count.unwrap_or(0)).map(|id| self.shard(id, manifest, facts)).collect();
+        let all_layers = |manifest: &ManifestFacts| vec![LayerRange { start: 0, end: manifest.total_layers }];
         PipelineStatus {
             revision: String::new(),
             cluster: facts.cluster.clone(),
             model: plan.map(|plan| plan.model_name.clone()).unwrap_or_default(),
-            model_sha256: plan.map(|plan| plan.model_sha256.clone()).unwrap_or_default(),
-            model_bytes: facts.manifest.as_ref().map_or(0, |(bytes, _)| *bytes),
-            plan: plan.map(|plan| plan.name.clone()).unwrap_or_default(),
-            total_layers: plan.map_or(0, |plan| plan.total_layers),
+            model_sha256: plan
+                .map(|plan| plan.model_sha256.clone())
+                .or_else(|| manifest.map(|manifest| manifest.model_sha256.clone()))
+                .unwrap_or_default(),
+            model_bytes: manifest.map_or(0, |manifest| manifest.model_bytes),
+            plan: plan
+                .map(|plan| plan.name.clone())
+                .or_else(|| manifest.map(|manifest| manifest.plan.clone()))
+                .unwrap_or_default(),
+            total_layers: plan
+                .map(|plan| plan.total_layers)
+                .or_else(|| manifest.map(|manifest| manifest.total_layers))
+                .unwrap_or_default(),
             expected_shards: u32::try_from(shards.len()).unwrap_or(u32::MAX),
             discovered_shards: u32::try_from(self.discovered(shards.len())).unwrap_or(u32::MAX),
             pipeline_complete: complete,
-            missing_layers: plan.map(|plan| plan.missing.clone()).unwrap_or_default(),
+            missing_layers: plan
+                .map(|plan| plan.missing.clone())
+                .or_else(|| manifest.map(all_layers))
+                .unwrap_or_default(),
             swarm_ready: complete && facts.seeded,
             reason: match self.reason() {
                 reason if reason.is_empty() && !facts.failures.is_empty() => facts.failures.clone(),
@@ -63,20 +96,20 @@ impl ClusterView {
             },
             origin: facts.origin.clone(),
             probe: facts.probe.clone(),
-            manifest: facts.manifest.as_ref().map(|(_, manifest)| manifest.clone()),
+            manifest: manifest.map(|manifest| manifest.summary.clone()),
             shards,
         }
     }
 
     /// One shard, with its replicas of every plan: one of another plan is why this one may be short of replicas.
-    fn shard(&self, id: usize, facts: &Facts) -> ShardStatus {
+    fn shard(&self, id: usize, manifest: Option<&ManifestFacts>, facts: &Facts) -> ShardStatus {
         let view = self.plan.as_ref().and_then(|plan| plan.shards.get(id));
         let replicas = self.replicas.iter().filter(|replica| replica.shard.shard_id as usize == id);
         ShardStatus {
             shard_id: u32::try_from(id).unwrap_or(u32::MAX),
             layers: view
                 .and_then(|view| view.layers)
-                .or_else(|| manifest_layers(facts, id))
+                .or_else(|| manifest_layers(manifest?, id))
                 .unwrap_or_default(),
             online: view.is_some_and(|view| !view.serving.is_empty()),
             replicas: replicas.map(|replica| status(replica, facts)).collect(),
@@ -91,9 +124,8 @@ impl ClusterView {
     }
 }
 
-fn manifest_layers(facts: &Facts, id: usize) -> Option<LayerRange> {
-    let (_, manifest) = facts.manifest.as_ref()?;
-    manifest.shards.get(id).map(|shard| LayerRange { start: shard.start, end: shard.end })
+fn manifest_layers(manifest: &ManifestFacts, id: usize) -> Option<LayerRange> {
+    manifest.summary.shards.get(id).map(|shard| LayerRange { start: shard.start, end: shard.end })
 }
 
 fn status(replica: &Replica, facts: &Facts) -> ReplicaStatus {

@@ -165,12 +165,15 @@ pub struct GatewayArgs {
     /// Port of the OpenAI API, /api/v1/pipeline, /healthz and /metrics
     #[arg(long = c::GATEWAY_HTTP_PORT.flag, env = c::GATEWAY_HTTP_PORT.env, default_value = c::GATEWAY_HTTP_PORT.default, value_name = "PORT", value_parser = port)]
     http_port: u16,
-    /// File with the API keys of clients, one per line; without it everybody may ask
+    /// File with the API keys of clients, one per line, or a folder of such files; without it everybody may ask
     #[arg(long = c::API_KEYS_FILE.flag, env = c::API_KEYS_FILE.env, value_name = "FILE")]
     api_keys_file: Option<PathBuf>,
     /// File with a key that is good for /api/v1/pipeline only
     #[arg(long = c::OPERATOR_KEY_FILE.flag, env = c::OPERATOR_KEY_FILE.env, value_name = "FILE")]
     operator_key_file: Option<PathBuf>,
+    /// Tell whoever asks that the cluster is suspended: its shards are stopped on purpose
+    #[arg(long = c::SUSPENDED.flag, env = c::SUSPENDED.env)]
+    suspended: bool,
     /// An answer that lost a shard waits so long for another replica, and a spare is given a shard that nobody serves after it
     #[arg(long = c::RECOVERY_TIMEOUT.flag, env = c::RECOVERY_TIMEOUT.env, default_value = c::RECOVERY_TIMEOUT.default, value_name = "TIME", value_parser = duration)]
     recovery_timeout: Duration,
@@ -184,7 +187,7 @@ impl GatewayArgs {
         let net = self.net.resolve(0, self.dial.bootstrap);
         let http = SocketAddr::new(net.listen, self.http_port);
         let (api_keys_file, operator_key_file) = (self.api_keys_file, self.operator_key_file);
-        let (recovery, run) = (self.recovery_timeout, self.run.resolve());
-        GatewayConfig { net, http, api_keys_file, operator_key_file, recovery, run }
+        let (suspended, recovery, run) = (self.suspended, self.recovery_timeout, self.run.resolve());
+        GatewayConfig { net, http, api_keys_file, operator_key_file, suspended, recovery, run }
     }
 }

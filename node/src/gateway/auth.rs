@@ -1,4 +1,5 @@
-//! Who may ask: API keys, one per line of a file, and the operator's key, good for the pipeline object only.
+//! Who may ask: API keys, one per line of a file or in files of a folder (so a Secret is mounted, an entry for each
+//! key), and the operator's key, good for the pipeline object only.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -57,10 +58,13 @@ impl Keys {
     pub fn load(api: Option<&Path>, operator: Option<&Path>) -> Result<Self, KeysError> {
         let digests = |path: Option<&Path>| {
             let Some(path) = path else { return Ok(Vec::new()) };
-            let read = fs::read_to_string(path);
-            let text = read.map_err(|source| KeysError::Read { path: path.to_owned(), source })?;
-            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-            let keys: Vec<_> = lines.map(digest).collect();
+            let mut keys = Vec::new();
+            for file in files(path)? {
+                let read = fs::read_to_string(&file);
+                let text = read.map_err(|source| KeysError::Read { path: file, source })?;
+                let lines = text.lines().map(str::trim);
+                keys.extend(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(digest));
+            }
             if keys.is_empty() { Err(KeysError::Empty { path: path.to_owned() }) } else { Ok(keys) }
         };
         Ok(Self { api: digests(api)?, operator: digests(operator)? })
@@ -78,6 +82,17 @@ impl Keys {
         let known = self.api.iter().chain(operator).fold(false, |known, key| known | same(key, &sent));
         if known && scheme.eq_ignore_ascii_case("bearer") { Ok(()) } else { Err(ApiError::Unauthorized) }
     }
+}
+
+/// The file itself, or those of a folder. What begins with a dot is how Kubernetes swaps a mounted Secret as a whole.
+fn files(path: &Path) -> Result<Vec<PathBuf>, KeysError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let failed = |source| KeysError::Read { path: path.to_owned(), source };
+    let entries: io::Result<Vec<_>> = fs::read_dir(path).map_err(failed)?.collect();
+    let is_key = |entry: &fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
+    Ok(entries.map_err(failed)?.iter().filter(|entry| is_key(entry)).map(fs::DirEntry::path).collect())
 }
 
 fn digest(key: &str) -> [u8; 32] {

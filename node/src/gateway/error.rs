@@ -89,6 +89,11 @@ pub enum ApiError {
     /// No announcement or manifest has told the model yet.
     #[error("The model is not known yet: {0}.")]
     ModelUnknown(String),
+    /// Its shards are stopped on purpose.
+    #[error(
+        "The cluster is suspended: it answers again when its shards are started, in Kubernetes by 'suspend: false' and 'shards.replicas' above 0."
+    )]
+    Suspended,
     /// No plan is fully covered.
     #[error("{}", incomplete(.reason, .shards, .layers))]
     Incomplete {
@@ -165,6 +170,7 @@ impl ApiError {
             Self::TooLarge(_) => shape(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::ContentType(_) => shape(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type"),
             Self::Open(OpenError::Busy) => later(StatusCode::TOO_MANY_REQUESTS, "fleet_busy", RETRY_BUSY),
+            Self::Suspended => shape(StatusCode::SERVICE_UNAVAILABLE, "suspended"),
             Self::ModelUnknown(_) => {
                 later(StatusCode::SERVICE_UNAVAILABLE, "model_not_ready", RETRY_INCOMPLETE)
             }

@@ -66,6 +66,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// How long connections may go on after the shutdown began.
     pub drain: Duration,
+    /// No prompt is taken, on purpose.
+    pub suspended: bool,
 }
 
 impl Default for Limits {
@@ -79,6 +81,7 @@ impl Default for Limits {
             // A slow machine takes minutes for a long answer; a client that is gone is noticed long before.
             request_timeout: Duration::from_secs(1800),
             drain: Duration::from_secs(5),
+            suspended: false,
         }
     }
 }
@@ -121,6 +124,9 @@ impl Gateway {
 
     /// The model that is served; `asked` must name it where it is given.
     fn model(&self, asked: Option<&str>) -> Result<Arc<Model>, ApiError> {
+        if self.limits.suspended {
+            return Err(ApiError::Suspended);
+        }
         let Some(model) = self.model.borrow().clone() else {
             let status = self.pipeline.borrow();
             let reason =

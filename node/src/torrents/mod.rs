@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use libp2p::PeerId;
-use shard_wire::command::{FileList, TorrentFile, Torrents};
+use shard_wire::command::{FileList, OriginProgress, TorrentFile, Torrents};
 use shard_wire::message::{Request, Response, Status};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::sleep;
@@ -54,6 +54,12 @@ impl Known {
             self.own_changed.send_modify(|changes| *changes += 1);
             self.bump();
         }
+    }
+
+    /// How far this node is, the origin of a model.
+    pub fn origin(&self, progress: OriginProgress) {
+        let own = Torrents { origin: Some(progress), ..self.read(Registry::mine) };
+        self.own(own);
     }
 
     /// A peer says what it knows. True where that is new.

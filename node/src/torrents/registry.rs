@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use libp2p::PeerId;
-use shard_wire::command::{FileList, MAX_FILES, MAX_PLANS, MAX_SEEDERS, TorrentFile, TorrentPlan, Torrents};
+use shard_wire::command::{
+    FileList, MAX_FILES, MAX_PLANS, MAX_SEEDERS, OriginProgress, TorrentFile, TorrentPlan, Torrents,
+};
 use thiserror::Error;
 
 /// Entries of all peers together: 256 nodes that each have 64 files, and room to spare.
@@ -109,7 +111,17 @@ impl Registry {
                 }
             }
         }
-        Torrents { files: files.into_values().collect(), plans: plans.into_values().collect() }
+        Torrents {
+            files: files.into_values().collect(),
+            plans: plans.into_values().collect(),
+            origin: self.origin(),
+        }
+    }
+
+    /// How far the origin is: this node, or what others say of theirs, of several the one that is furthest.
+    pub fn origin(&self) -> Option<OriginProgress> {
+        let others = self.reports.values().filter_map(|report| report.origin);
+        self.own.origin.or_else(|| others.max_by_key(|origin| (origin.percent, origin.bytes)))
     }
 
     /// Others that have a file.
@@ -187,7 +199,7 @@ mod tests {
     }
 
     fn has(files: &[TorrentFile], plans: &[TorrentPlan]) -> Torrents {
-        Torrents { files: files.to_vec(), plans: plans.to_vec() }
+        Torrents { files: files.to_vec(), plans: plans.to_vec(), origin: None }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use shard_wire::manifest::{self, Manifest};
 use shard_wire::pipeline::{ManifestShard, ManifestSummary};
 use thiserror::Error;
 
-use crate::cluster::{ClusterView, PlanView};
+use crate::cluster::{ClusterView, ManifestFacts, PlanView};
 use crate::library::manifest_sha256;
 use crate::model::{About, Model, ModelError};
 use crate::torrent::fetch::{self, FetchError};
@@ -21,16 +21,12 @@ const KV_BYTES: u64 = 2;
 /// A plan, as far as a gateway needs it.
 #[derive(Debug)]
 pub(super) struct Learned {
-    /// The plan's short name.
-    pub plan: String,
-    /// Tokenizer, template, context.
-    pub model: Model,
-    /// Size of the model.
-    pub model_bytes: u64,
-    /// What the operator needs of the manifest.
-    pub manifest: ManifestSummary,
+    /// What its manifest says.
+    pub manifest: ManifestFacts,
     /// The hash of every file that it names.
     pub files: Vec<String>,
+    /// Tokenizer, template, context; `None` while nobody serves it.
+    pub model: Option<Model>,
 }
 
 /// Why a plan could not be learned from a peer.
@@ -85,28 +81,62 @@ async fn learn_from(
     plan: &PlanView,
     context: Option<u32>,
 ) -> Result<Learned, LearnError> {
-    let manifest = fetch::manifest(control, peer, &plan.name).await?;
+    let (mut learned, gguf) = describe_from(control, peer, &plan.name, shard).await?;
+    learned.model = Some(Model::from_gguf(
+        &gguf,
+        About {
+            name: plan.model_name.clone(),
+            sha256: learned.manifest.model_sha256.clone(),
+            context_length: context,
+        },
+    )?);
+    Ok(learned)
+}
+
+/// Learns of a plan that nobody serves yet what its manifest says, from one of those that have its files.
+///
+/// # Errors
+/// What the last of them said; `Ok(None)` where there are none.
+pub(super) async fn describe(
+    control: &mut Control,
+    plan: &str,
+    seeders: Vec<PeerId>,
+) -> Result<Option<Learned>, LearnError> {
+    let mut result = Ok(None);
+    for peer in seeders {
+        match describe_from(control, peer, plan, 0).await {
+            Ok((learned, _)) => return Ok(Some(learned)),
+            Err(error) => {
+                tracing::debug!(%peer, "the plan could not be learned: {error}");
+                result = Err(error);
+            }
+        }
+    }
+    result
+}
+
+async fn describe_from(
+    control: &mut Control,
+    peer: PeerId,
+    plan: &str,
+    shard: u32,
+) -> Result<(Learned, Gguf), LearnError> {
+    let manifest = fetch::manifest(control, peer, plan).await?;
     let name = manifest::shard_name(shard as usize);
     let file = manifest.file(&name).ok_or(LearnError::NoShard(shard))?;
     let header = fetch::header(control, peer, file).await?;
     let wrong = |reason: String| LearnError::Header { name: name.clone(), reason };
     let gguf = Gguf::read(Cursor::new(&header), file.size).map_err(|error| wrong(error.to_string()))?;
     let config = ModelConfig::read(std::slice::from_ref(&gguf)).map_err(|error| wrong(error.to_string()))?;
-    let model = Model::from_gguf(
-        &gguf,
-        About {
-            name: plan.model_name.clone(),
-            sha256: manifest.model_sha256.clone(),
-            context_length: context,
-        },
-    )?;
-    Ok(Learned {
-        plan: plan.name.clone(),
-        model,
+    let facts = ManifestFacts {
+        plan: plan.to_owned(),
+        model_sha256: manifest.model_sha256.clone(),
         model_bytes: manifest.model_bytes,
-        manifest: summary(&manifest, &config),
-        files: manifest.files.into_iter().map(|file| file.sha256).collect(),
-    })
+        total_layers: manifest.total_layers,
+        summary: summary(&manifest, &config),
+    };
+    let files = manifest.files.into_iter().map(|file| file.sha256).collect();
+    Ok((Learned { manifest: facts, files, model: None }, gguf))
 }
 
 fn summary(manifest: &Manifest, config: &ModelConfig) -> ManifestSummary {

@@ -122,7 +122,7 @@ pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), We
         model,
         status,
         keys,
-        gateway::Limits::default(),
+        gateway::Limits { suspended: config.suspended, ..gateway::Limits::default() },
         gateway::Metrics::new(Metered::default()),
     );
     console.say(&report::gateway_started(&address));

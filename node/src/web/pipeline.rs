@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
-use shard_wire::pipeline::{PipelineStatus, Probe};
+use shard_wire::pipeline::{Origin, PipelineStatus, Probe};
 use shard_wire::session::Sampling;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::facts::{LearnError, Learned, learn};
+use super::facts::{LearnError, Learned, describe, learn};
 use super::proof::Proof;
 use crate::clock::now_ms;
 use crate::cluster::{ClusterView, Facts, Replica};
@@ -29,7 +29,7 @@ use crate::net::Network;
 use crate::ring::client::{AnswerError, Client, OpenError, Prompt};
 use crate::ring::gateway::driver::Activity;
 use crate::ring::gateway::route::{Route, Stage};
-use crate::torrents::Known;
+use crate::torrents::{Known, Registry};
 
 /// After an attempt to learn a plan or to probe it that failed; each is a line of the log.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -141,6 +141,8 @@ impl Task {
 
     fn look_at_seeders(&mut self) {
         let files = || self.files.iter().map(String::as_str);
+        let origin = self.known.read(Registry::origin).unwrap_or_default();
+        self.facts.origin = Origin { percent: f32::from(origin.percent), bytes: origin.bytes };
         self.facts.seeded =
             !self.files.is_empty() && self.known.read(|registry| registry.all_seeded(files()));
     }
@@ -182,6 +184,13 @@ impl Task {
             self.retry_at = now + AGAIN;
             let (mut control, view) = (self.network.streams(), Arc::clone(view));
             self.work.spawn(async move { Outcome::Learned(Box::new(learn(&mut control, &view).await)) });
+        } else if let Some(plan) = plan.is_none().then(|| self.undescribed()).flatten() {
+            self.retry_at = now + AGAIN;
+            let seeders = self.known.read(|registry| registry.manifest_seeders(&plan));
+            let mut control = self.network.streams();
+            self.work.spawn(async move {
+                Outcome::Learned(Box::new(describe(&mut control, &plan, seeders).await))
+            });
         } else if let Some(route) = self.proof.next(now) {
             // BOS where the model has one, else any token.
             let first =
@@ -191,15 +200,23 @@ impl Task {
         }
     }
 
+    /// The plan that nodes are to serve, while nobody does and its manifest is not known.
+    fn undescribed(&self) -> Option<String> {
+        let described = self.facts.manifest.as_ref().map(|manifest| manifest.plan.as_str());
+        self.known.read(|registry| registry.plan_to_adopt(described))
+    }
+
     fn on_outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Learned(learned) => match *learned {
                 Ok(Some(learned)) => {
-                    self.facts.manifest = Some((learned.model_bytes, learned.manifest));
-                    self.learned = Some(learned.plan);
+                    if let Some(model) = learned.model {
+                        self.learned = Some(learned.manifest.plan.clone());
+                        self.model.send_replace(Some(Arc::new(model)));
+                    }
+                    self.facts.manifest = Some(learned.manifest);
                     self.files = learned.files;
                     self.look_at_seeders();
-                    self.model.send_replace(Some(Arc::new(learned.model)));
                     self.retry_at = Instant::now();
                 }
                 Ok(None) => {}

@@ -1,6 +1,6 @@
 //! Nodes by flags: what they do without their files, and the commands that change what they serve.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::process::{Bootstrap, complete, get, split, until};
 use super::{Folder, run, text};
@@ -135,6 +135,37 @@ fn a_bootstrap_is_found_by_name_and_over_ipv6() {
         let node = bootstrap.node("dual", &files, &["--shard-id", "0"]);
         node.process.says("Announced shard 0 to DHT");
     }
+}
+
+/// The operator starts no shard before it knows how much memory one needs.
+#[test]
+fn a_gateway_knows_the_plan_of_an_origin_before_anybody_serves_it() {
+    let model = super::default_model();
+    let bootstrap =
+        Bootstrap::start("tcp", &["--model-source", model.to_str().unwrap(), "--layers", "0,3,5"]);
+    let (_gateway, http) = bootstrap.gateway("tcp");
+    let mut pipeline = Value::Null;
+    until("the gateway knows the manifest", || {
+        let answer = get(&http, "/api/v1/pipeline", "]}");
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        pipeline = serde_json::from_str(body).unwrap_or_default();
+        pipeline["manifest"].is_object()
+    });
+    assert_eq!(pipeline["origin"]["percent"], 100.0, "{pipeline}");
+    assert_eq!(pipeline["origin"]["bytes"], model.metadata().unwrap().len(), "{pipeline}");
+    assert_eq!(
+        (&pipeline["total_layers"], &pipeline["expected_shards"]),
+        (&json!(8), &json!(3)),
+        "{pipeline}"
+    );
+    assert_eq!(pipeline["missing_layers"], json!([{"start": 0, "end": 8}]), "{pipeline}");
+    assert_eq!(pipeline["manifest"]["layer_starts"], json!([0, 3, 5]), "{pipeline}");
+    assert!(pipeline["manifest"]["shards"][2]["weight_bytes"].as_u64() > Some(1 << 20), "{pipeline}");
+    assert_eq!(pipeline["shards"][1]["layers"], json!({"start": 3, "end": 5}), "{pipeline}");
+    assert_eq!(
+        (&pipeline["pipeline_complete"], &pipeline["reason"]),
+        (&json!(false), &json!("no shard has announced itself"))
+    );
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn torrents() -> Torrents {
         seeders: vec![PEER.into()],
     };
     let plan = TorrentPlan { plan: "0123456789abcdef".into(), origin: true, seeders: vec![PEER.into()] };
-    Torrents { files: vec![file], plans: vec![plan] }
+    Torrents { files: vec![file], plans: vec![plan], origin: None }
 }
 
 fn requests() -> Vec<Good> {

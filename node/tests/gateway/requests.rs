@@ -171,8 +171,14 @@ async fn keys() {
         std::fs::write(&path, text).unwrap();
         path
     };
-    let (ours, operator) =
-        (file("keys", "# ours\nsecret-1\n\n secret-2 \n"), file("operator-key", "operator-key\n"));
+    // As Kubernetes mounts a Secret: an entry is a link into a folder that is swapped as a whole.
+    let ours = folder.join("keys.d");
+    let _ = std::fs::remove_dir_all(&ours);
+    std::fs::create_dir_all(ours.join("..data")).unwrap();
+    file("keys.d/..data/one", "# ours\nsecret-1\n");
+    std::os::unix::fs::symlink("..data/one", ours.join("one")).unwrap();
+    file("keys.d/two", "\n secret-2 \n");
+    let operator = file("operator-key", "operator-key\n");
     let keys = Keys::load(Some(&ours), Some(&operator)).unwrap();
     assert!(!format!("{keys:?}").contains("secret"));
     let fleet = Fleet::with(Limits::default(), keys);
@@ -212,6 +218,20 @@ async fn keys() {
         let error = Keys::load(None, Some(&path)).unwrap_err().to_string();
         assert!(error.contains(reason) && error.contains(path.to_str().unwrap()), "{error}");
     }
+}
+
+/// Who asks a fleet that is stopped on purpose is told so, and probes find the gateway well.
+#[tokio::test]
+async fn a_suspended_cluster_says_so() {
+    let fleet = Fleet::with(Limits { suspended: true, ..Limits::default() }, Keys::default());
+    let body = r#"{"prompt": "Once"}"#;
+    let prompt = Request::post("/v1/completions").header("content-type", "application/json");
+    let response = fleet.respond(prompt.body(Body::from(body)).unwrap()).await;
+    assert_eq!(response.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.json()["error"]["code"], "suspended");
+    assert!(response.json()["error"]["message"].as_str().unwrap().contains("suspend: false"));
+    let ready = fleet.respond(Request::get("/readyz").body(Body::empty()).unwrap()).await;
+    assert_eq!(ready.status, StatusCode::OK);
 }
 
 /// The names of special tokens in what a client writes are encoded as text, in a chat as in a completion; the

@@ -147,6 +147,19 @@ pub struct Torrents {
     pub files: Vec<TorrentFile>,
     /// Plans and who has their manifest.
     pub plans: Vec<TorrentPlan>,
+    /// How much of the model the origin has fetched, where the sender is one or knows one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<OriginProgress>,
+}
+
+/// How much of the model an origin has fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OriginProgress {
+    /// 0 to 100, in steps of 5.
+    pub percent: u8,
+    /// Bytes on its disk.
+    pub bytes: u64,
 }
 
 /// A plan and who has its manifest.
@@ -206,6 +219,9 @@ impl Torrents {
                 self.files.len(),
                 self.plans.len()
             ));
+        }
+        if let Some(OriginProgress { percent: percent @ 101.., .. }) = self.origin {
+            return wrong(format!("an origin that has fetched {percent} %"));
         }
         for file in &self.files {
             let TorrentFile { name, info_hash, seeders, .. } = file;
@@ -314,7 +330,7 @@ mod tests {
         };
         let plan =
             TorrentPlan { plan: "f".repeat(16), origin: true, seeders: vec![peer.clone(); MAX_SEEDERS] };
-        let all = Torrents { files: vec![file; MAX_FILES], plans: vec![plan; MAX_PLANS] };
+        let all = Torrents { files: vec![file; MAX_FILES], plans: vec![plan; MAX_PLANS], origin: None };
         all.check().unwrap();
         let request = Request { command: "SYNC_TORRENTS".into(), request_id: "r".into(), params: json!(all) };
         assert!(serde_json::to_vec(&request).unwrap().len() < MAX_REQUEST_BYTES);
@@ -362,7 +378,7 @@ mod tests {
             }
             let request = Request { command: command.into(), request_id: String::new(), params };
             match request.command() {
-                Ok(Command::SyncTorrents(Torrents { files, plans })) => {
+                Ok(Command::SyncTorrents(Torrents { files, plans, .. })) => {
                     prop_assert!(files.len() <= MAX_FILES && plans.len() <= MAX_PLANS);
                     prop_assert!(files.iter().all(|file| !file.name.is_empty() && !file.name.contains('/')));
                     prop_assert!(files.iter().all(|file| file.seeders.len() <= MAX_SEEDERS));

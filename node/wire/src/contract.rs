@@ -177,6 +177,8 @@ settings! {
     API_KEYS_FILE = "api-keys-file", "LLAMA_API_KEYS_FILE", "", [WebServer];
     /// A key that is good for the pipeline object only.
     OPERATOR_KEY_FILE = "operator-key-file", "LLAMA_OPERATOR_KEY_FILE", "", [WebServer];
+    /// Answer that the cluster is suspended.
+    SUSPENDED = "suspended", "LLAMA_SUSPENDED", "", [WebServer];
     /// How long a lost shard is waited for.
     RECOVERY_TIMEOUT = "recovery-timeout", "LLAMA_RECOVERY_TIMEOUT", "30", [WebServer];
     /// Port of the OpenAI API of the fleet that `up` starts.

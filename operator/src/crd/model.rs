@@ -4,12 +4,15 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules;
+
 /// The model.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelSpec {
     /// What people call the model.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[^\\\\s\\\\x00-\\\\x1f]([^\\\\x00-\\\\x1f]*[^\\\\s\\\\x00-\\\\x1f])?$')").message("model.name must be one line of text, without spaces at its ends"))]
     pub name: String,
     /// Layers of the model; read from it where this is not set. A value that differs from the model's is refused by the nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +53,7 @@ pub struct HttpSource {
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = Rule::new("self.matches('^https?://[^/?#\\\\s]+/')").message("url must be http://HOST/…/NAME.gguf or https://HOST/…/NAME.gguf"))]
     #[x_kube(validation = Rule::new("!self.matches('^[a-z]+://[^/?#]*@')").message("url must not hold a user or password: put a token into a Secret and name it in authSecretRef"))]
+    #[x_kube(validation = Rule::new("isURL(self)").message("url cannot be read as one: look at its port and at what follows each '%'"))]
     #[x_kube(validation = Rule::new("!self.matches('\\\\s') && self.matches('^[^?#]*[^/?#]([?#].*)?$')").message("url must end in the name of a file, without spaces"))]
     pub url: String,
     /// SHA-256 that the file must have; of a model in parts, of all parts one after the other.
@@ -75,7 +79,7 @@ pub struct HuggingFaceSource {
     pub repo: String,
     /// Path of the file in the repository.
     #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p in ['', '.', '..'])").message("file must be a relative path in the repository, without '..'"))]
+    #[x_kube(validation = rules::relative("file", "in the repository"))]
     #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\\\\\?#%]')").message("file must be a path as the hub shows it, without ?, #, % and backslashes"))]
     pub file: String,
     /// Branch, tag or commit; main where it is not set.
@@ -86,6 +90,7 @@ pub struct HuggingFaceSource {
     /// Where the hub is, for mirrors; huggingface.co where it is not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new("isURL(self)").message("endpoint cannot be read as a URL: look at its port and at what follows each '%'"))]
     #[x_kube(validation = Rule::new("self.matches('^https?://[^/?#@\\\\s]+(/[^?#\\\\s]*)?$')").message("endpoint must be http://HOST or https://HOST, without user, password and query"))]
     pub endpoint: Option<String>,
     /// Entry of a Secret with the hub's token.
@@ -99,11 +104,11 @@ pub struct HuggingFaceSource {
 pub struct PvcSource {
     /// The claim, in the same namespace. It is mounted to read only.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')").message("claimName must be the name of a PersistentVolumeClaim"))]
+    #[x_kube(validation = rules::object("claimName", "PersistentVolumeClaim"))]
     pub claim_name: String,
     /// Path of the file on it.
     #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p in ['', '.', '..'])").message("path must be a relative path on the volume, without '..'"))]
+    #[x_kube(validation = rules::relative("path", "on the volume"))]
     pub path: String,
 }
 
@@ -113,11 +118,11 @@ pub struct PvcSource {
 pub struct ImageSource {
     /// The image.
     #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = Rule::new("!self.matches('\\\\s')").message("reference must be a reference to an image, without spaces"))]
+    #[x_kube(validation = rules::image("reference"))]
     pub reference: String,
     /// Path of the file in it.
     #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p in ['', '.', '..'])").message("path must be a relative path in the image, without '..'"))]
+    #[x_kube(validation = rules::relative("path", "in the image"))]
     pub path: String,
 }
 
@@ -145,7 +150,7 @@ pub enum BuiltinName {
 pub struct KeyRef {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')").message("name must be the name of a Secret or ConfigMap"))]
+    #[x_kube(validation = rules::object("name", "Secret or ConfigMap"))]
     pub name: String,
     /// The entry.
     #[schemars(length(min = 1, max = 253))]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pod::{PodBlock, Resources};
 use super::storage::StorageOverride;
-use super::{is_default, schema};
+use super::{is_default, rules, schema};
 
 /// The entry to the network, and the origin of the model.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -66,6 +66,8 @@ pub struct GatewaySpec {
     /// Who may reach it, besides the operator; anybody where it is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), schema_with = "schema::compact::<Vec<NetworkPolicyPeer>>")]
+    #[x_kube(validation = Rule::new("self.all(p, has(p.ipBlock) != (has(p.podSelector) || has(p.namespaceSelector)))").message("allowFrom has an entry that is not exactly one of an ipBlock and selectors (podSelector, namespaceSelector, or both)"))]
+    #[x_kube(validation = Rule::new("self.all(p, !has(p.ipBlock) || isCIDR(p.ipBlock.cidr) && (!has(p.ipBlock.except) || p.ipBlock.except.all(e, isCIDR(e) && cidr(p.ipBlock.cidr).containsCIDR(e))))").message("allowFrom has an ipBlock that is not a network, such as 192.0.2.0/24, or whose except is not inside it"))]
     pub allow_from: Vec<NetworkPolicyPeer>,
     /// Its resources.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -89,7 +91,7 @@ impl Default for GatewaySpec {
 }
 
 /// A Service.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceSpec {
     /// Its type.
@@ -98,6 +100,7 @@ pub struct ServiceSpec {
     /// Its annotations, for load balancers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::strings::<64, 4096>")]
+    #[x_kube(validation = rules::annotation_keys())]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -126,12 +129,13 @@ impl ServiceType {
     }
 }
 
-/// Something in the same namespace, by its name.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+/// A Secret in the same namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct NameRef {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::object("name", "Secret"))]
     pub name: String,
 }
 

@@ -8,6 +8,14 @@ use serde_json::{Map, Value, json};
 const STRING: u64 = 4096;
 /// Of a list or map inside one of them.
 const ENTRIES: u64 = 64;
+/// Of names and networks inside one of them, so that rules can afford to look at them. The longest name is a label's.
+const SHORTER: [(&str, u64); 5] =
+    [("key", 317), ("name", 317), ("topologyKey", 317), ("cidr", 64), ("except", 64)];
+/// What selectors of nodes and pods do.
+const SELECTS: [&str; 6] = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];
+/// What tolerations do.
+const TOLERATES: [&str; 2] = ["Exists", "Equal"];
+const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 /// Integer formats that are schemars' own; API servers warn of what they do not know.
 const FOREIGN_FORMATS: [&str; 6] = ["uint8", "uint16", "uint32", "uint64", "uint", "int8"];
 
@@ -17,12 +25,10 @@ pub fn compact<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = generator.subschema_for::<T>().to_value();
     each(&mut schema, &mut |schema| {
         schema.remove("description");
-        bound(schema);
-        // Its quantities are strings: nobody writes one in an affinity, and a variable's divisor is `1Mi`.
-        if schema.remove("x-kubernetes-int-or-string").is_some() {
-            schema.insert("type".into(), "string".into());
-            schema.insert("maxLength".into(), json!(32));
+        if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+            close(properties);
         }
+        bound(schema);
     });
     Schema::try_from(schema).unwrap_or_default()
 }
@@ -83,14 +89,36 @@ pub fn whole_numbers(value: &mut Value) {
     }
 }
 
+/// Gives Kubernetes' words for what they are, and names the bound that they have.
+fn close(properties: &mut Map<String, Value>) {
+    let operators = if properties.contains_key("values") { &SELECTS[..] } else { &TOLERATES[..] };
+    for (name, words) in [("operator", operators), ("effect", &EFFECTS)] {
+        if let Some(Value::Object(property)) = properties.get_mut(name) {
+            property.insert("enum".into(), json!(words));
+        }
+    }
+    for (name, length) in SHORTER {
+        let property = properties.get_mut(name);
+        let text = property.map(|it| if it["type"] == "array" { &mut it["items"] } else { it });
+        if let Some(Value::Object(text)) = text {
+            text.insert("maxLength".into(), json!(length));
+        }
+    }
+}
+
 /// Bounds what has none.
 fn bound(schema: &mut Map<String, Value>) {
     let kind = schema.get("type").map(Value::to_string).unwrap_or_default();
+    let is_closed = schema.contains_key("enum");
+    let is_quantity = schema.contains_key("x-kubernetes-int-or-string");
     let mut limit = |keyword: &str, value: u64| {
         schema.entry(keyword).or_insert(json!(value));
     };
-    if kind.contains("string") {
+    if kind.contains("string") && !is_closed {
         limit("maxLength", STRING);
+    }
+    if is_quantity {
+        limit("maxLength", 32);
     }
     if kind.contains("array") {
         limit("maxItems", ENTRIES);

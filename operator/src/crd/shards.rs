@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use super::pod::{PodBlock, Resources};
-use super::{is_default, schema};
+use super::{is_default, rules, schema};
 
 /// How the model is cut, and how many pods serve each part.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -102,14 +102,20 @@ pub struct GpuSpec {
     /// Labels of nodes with such GPUs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::strings::<32, 63>")]
+    #[x_kube(validation = rules::keys("nodeSelector"))]
+    #[x_kube(validation = rules::values("nodeSelector"))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints of such nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), schema_with = "schema::compact::<Vec<Toleration>>")]
+    #[x_kube(validation = rules::toleration_key())]
+    #[x_kube(validation = rules::toleration_value())]
+    #[x_kube(validation = rules::toleration_seconds())]
     pub tolerations: Vec<Toleration>,
     /// RuntimeClass of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::object("runtimeClassName", "RuntimeClass"))]
     pub runtime_class_name: Option<String>,
 }
 
@@ -149,13 +155,19 @@ pub struct GpuOverride {
     /// Labels of nodes with such GPUs, instead of those of spec.gpu.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::strings::<32, 63>")]
+    #[x_kube(validation = rules::keys("nodeSelector"))]
+    #[x_kube(validation = rules::values("nodeSelector"))]
     pub node_selector: Option<BTreeMap<String, String>>,
     /// Taints of such nodes, instead of those of spec.gpu.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), schema_with = "schema::compact::<Vec<Toleration>>")]
+    #[x_kube(validation = rules::toleration_key())]
+    #[x_kube(validation = rules::toleration_value())]
+    #[x_kube(validation = rules::toleration_seconds())]
     pub tolerations: Option<Vec<Toleration>>,
     /// RuntimeClass of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::object("runtimeClassName", "RuntimeClass"))]
     pub runtime_class_name: Option<String>,
 }

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// The types of conditions.
 pub mod condition {
@@ -46,7 +47,7 @@ pub struct ShardClusterStatus {
     #[serde(default)]
     pub ready_shard_count: u32,
     /// Layers that nobody serves.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_layers: Vec<LayerRange>,
     /// Where the API is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,13 +94,36 @@ pub enum Phase {
     Failed,
 }
 
-/// A half-open range of layers.
+/// A half-open range of layers: 12-16 are those from 12 to 15.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(into = "String", try_from = "String")]
+#[schemars(with = "String")]
 pub struct LayerRange {
     /// First layer.
     pub start: u32,
     /// One past the last layer.
     pub end: u32,
+}
+
+/// A status that is not this operator's.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{0}' is no range of layers, such as 12-16")]
+pub struct LayerRangeError(String);
+
+impl From<LayerRange> for String {
+    fn from(range: LayerRange) -> Self {
+        format!("{}-{}", range.start, range.end)
+    }
+}
+
+impl TryFrom<String> for LayerRange {
+    type Error = LayerRangeError;
+
+    fn try_from(text: String) -> Result<Self, LayerRangeError> {
+        let ends =
+            text.split_once('-').and_then(|(start, end)| Some((start.parse().ok()?, end.parse().ok()?)));
+        ends.map(|(start, end)| Self { start, end }).ok_or(LayerRangeError(text))
+    }
 }
 
 impl From<shard_wire::layers::LayerRange> for LayerRange {
@@ -141,7 +165,7 @@ pub struct PlanStatus {
 pub struct PlanShard {
     /// The shard.
     pub id: u32,
-    /// Its layers.
+    /// Its layers: 12-16 are those from 12 to 15.
     pub layers: LayerRange,
     /// Bytes of its weights.
     pub weight_bytes: u64,
@@ -158,7 +182,7 @@ pub struct PlanShard {
 pub struct ShardRow {
     /// The shard.
     pub id: u32,
-    /// Its layers, once they are known.
+    /// Its layers, once they are known: 12-16 are those from 12 to 15.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<LayerRange>,
     /// Pods that it is to have.

@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules;
+
 /// Where shards keep their part of the model.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -18,11 +20,12 @@ pub struct StorageSpec {
     /// Size of each shard's volume; with emptyDir, its limit. It can grow, where the storage class allows it.
     #[serde(default = "size")]
     #[schemars(schema_with = "size_schema")]
-    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("storage.size must be a quantity above 0, such as 20Gi"))]
+    #[x_kube(validation = rules::size("storage.size"))]
     pub size: Quantity,
     /// Class of the volumes; the cluster's default where it is not set. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
+    #[x_kube(validation = rules::class("storage.storageClassName"))]
     pub storage_class_name: Option<String>,
     /// Keep the model with the pod instead of on a volume: a new pod fetches it again. Immutable.
     #[serde(default)]
@@ -69,11 +72,12 @@ pub struct StorageOverride {
     /// Size of the volume: it holds the whole model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "size_schema")]
-    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("bootstrap.storage.size must be a quantity above 0, such as 20Gi"))]
+    #[x_kube(validation = rules::size("bootstrap.storage.size"))]
     pub size: Option<Quantity>,
     /// Class of the volume. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
+    #[x_kube(validation = rules::class("bootstrap.storage.storageClassName"))]
     pub storage_class_name: Option<String>,
     /// Keep the model with the pod instead of on a volume. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -47,6 +47,14 @@ impl Args {
         }
     }
 
+    /// A flag without a value, where it is on.
+    pub(super) fn switch(mut self, setting: &Setting, on: bool) -> Self {
+        if on {
+            self.0.push(format!("--{}", setting.flag));
+        }
+        self
+    }
+
     pub(super) fn into_vec(self) -> Vec<String> {
         self.0
     }

@@ -32,7 +32,7 @@ fn deployment(cluster: &Cluster) -> Deployment {
     let (part, wanted) = (Part::Gateway, &cluster.gateway);
     let mut mounts = vec![
         pod::cluster_secret(cluster),
-        pod::secret("operator-key", names::operator_key(cluster), pod::parent(OPERATOR_KEY_FILE)),
+        pod::secret("operator-key", names::operator_key(&cluster.name), pod::parent(OPERATOR_KEY_FILE)),
     ];
     mounts.extend(wanted.api_keys.clone().map(|name| pod::secret("api-keys", name, API_KEYS)));
     let template = Template {
@@ -43,6 +43,7 @@ fn deployment(cluster: &Cluster) -> Deployment {
         args: Args::dialling(cluster)
             .with(&c::GATEWAY_HTTP_PORT, HTTP_PORT)
             .with(&c::OPERATOR_KEY_FILE, OPERATOR_KEY_FILE)
+            .switch(&c::SUSPENDED, cluster.suspended)
             .with_some(&c::API_KEYS_FILE, wanted.api_keys.as_ref().map(|_| API_KEYS)),
         resources: pod::resources(
             &wanted.resources,

@@ -8,17 +8,22 @@ use shard_wire::contract::BOOTSTRAP_PORT;
 use crate::cluster::Cluster;
 
 /// Labels by key.
-pub(super) type Labels = BTreeMap<String, String>;
+pub(crate) type Labels = BTreeMap<String, String>;
 
-const NAME: &str = "app.kubernetes.io/name";
-const INSTANCE: &str = "app.kubernetes.io/instance";
-const COMPONENT: &str = "app.kubernetes.io/component";
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-const SHARD: &str = "shardcluster.io/shard";
+pub(crate) const NAME: &str = "app.kubernetes.io/name";
+pub(crate) const INSTANCE: &str = "app.kubernetes.io/instance";
+pub(crate) const COMPONENT: &str = "app.kubernetes.io/component";
+pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Who keeps all children.
+pub(crate) const MANAGER: &str = "shardcluster-operator";
+pub(crate) const SHARD: &str = "shardcluster.io/shard";
+
+/// What all pods are pods of.
+pub(crate) const PRODUCT: &str = "shardcluster";
 
 /// What a pod is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// The entry and origin.
     Bootstrap,
     /// A part of the model.
@@ -31,7 +36,7 @@ pub(super) enum Part {
 
 impl Part {
     /// Of the workload, and of what stands beside it.
-    pub(super) fn name(self, cluster: &Cluster) -> String {
+    pub(crate) fn name(self, cluster: &Cluster) -> String {
         let name = &cluster.name;
         match self {
             Self::Bootstrap => format!("{name}-bootstrap"),
@@ -41,7 +46,7 @@ impl Part {
         }
     }
 
-    fn component(self) -> &'static str {
+    pub(crate) fn component(self) -> &'static str {
         match self {
             Self::Bootstrap => "bootstrap",
             Self::Shard(_) | Self::Shards => "shard",
@@ -50,7 +55,7 @@ impl Part {
     }
 
     /// What its pods have and no others.
-    pub(super) fn selector(self, cluster: &Cluster) -> Labels {
+    pub(crate) fn selector(self, cluster: &Cluster) -> Labels {
         let mut labels = members(cluster);
         labels.insert(COMPONENT.into(), self.component().into());
         if let Self::Shard(id) = self {
@@ -60,29 +65,29 @@ impl Part {
     }
 
     /// What its objects have.
-    pub(super) fn labels(self, cluster: &Cluster) -> Labels {
+    pub(crate) fn labels(self, cluster: &Cluster) -> Labels {
         managed(self.selector(cluster))
     }
 
     /// Of an object that is named after the workload.
-    pub(super) fn meta(self, cluster: &Cluster) -> ObjectMeta {
+    pub(crate) fn meta(self, cluster: &Cluster) -> ObjectMeta {
         meta(cluster, self.name(cluster), self.labels(cluster))
     }
 }
 
 /// What all pods of a cluster have and no others.
-pub(super) fn members(cluster: &Cluster) -> Labels {
-    [(NAME.into(), "shardcluster".into()), (INSTANCE.into(), cluster.name.clone())].into()
+pub(crate) fn members(cluster: &Cluster) -> Labels {
+    [(NAME.into(), PRODUCT.into()), (INSTANCE.into(), cluster.name.clone())].into()
 }
 
 /// With who keeps it.
-pub(super) fn managed(mut labels: Labels) -> Labels {
-    labels.insert(MANAGED_BY.into(), "shardcluster-operator".into());
+pub(crate) fn managed(mut labels: Labels) -> Labels {
+    labels.insert(MANAGED_BY.into(), MANAGER.into());
     labels
 }
 
 /// A child's: it goes with the resource.
-pub(super) fn meta(cluster: &Cluster, name: String, labels: Labels) -> ObjectMeta {
+pub(crate) fn meta(cluster: &Cluster, name: String, labels: Labels) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
         namespace: Some(cluster.namespace.clone()),
@@ -93,17 +98,17 @@ pub(super) fn meta(cluster: &Cluster, name: String, labels: Labels) -> ObjectMet
 }
 
 /// Pods with these labels.
-pub(super) fn matching(labels: Labels) -> LabelSelector {
+pub(crate) fn matching(labels: Labels) -> LabelSelector {
     LabelSelector { match_labels: Some(labels), ..LabelSelector::default() }
 }
 
 /// Of the Service that gives each bootstrap pod a name.
-pub(super) fn bootstrap_peers(cluster: &Cluster) -> String {
+pub(crate) fn bootstrap_peers(cluster: &Cluster) -> String {
     format!("{}-peers", Part::Bootstrap.name(cluster))
 }
 
 /// HOST:PORT of each bootstrap pod. Each, because a bootstrap knows only who has dialled it.
-pub(super) fn entries(cluster: &Cluster) -> Vec<String> {
+pub(crate) fn entries(cluster: &Cluster) -> Vec<String> {
     let (pod, peers) = (Part::Bootstrap.name(cluster), bootstrap_peers(cluster));
     let namespace = &cluster.namespace;
     (0..cluster.bootstrap.entries)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                      ┌────────────── 51820 ──────────────┐
-//!  clients ──8080──▶ gateway ──51820──▶ shards ◀──51820──▶ bootstrap ──▶ source of the model
+//!  clients ──8080──▶ gateway ◀─51820──▶ shards ◀──51820──▶ bootstrap ──▶ source of the model
 //!  operator ─8080──▶    │                 ▲ │                ▲
 //!  operator, monitoring ┼────── 51821 ────┴─┼────────────────┘
 //!                       └─ everybody: DNS; external peers: in on 51820, out on any port ─┘
@@ -31,7 +31,7 @@ pub(super) fn policies(cluster: &Cluster, policy: &Policy) -> Policies {
     Policies {
         bootstrap: of(cluster, Part::Bootstrap, node_ingress(cluster, policy), to_source),
         shard: of(cluster, Part::Shards, node_ingress(cluster, policy), to_all()),
-        gateway: of(cluster, Part::Gateway, gateway_ingress(policy), to_all()),
+        gateway: of(cluster, Part::Gateway, gateway_ingress(cluster, policy), to_all()),
     }
 }
 
@@ -59,12 +59,13 @@ fn node_ingress(cluster: &Cluster, policy: &Policy) -> Vec<NetworkPolicyIngressR
     vec![ingress(members_and_peers, p2p(cluster)), ingress(watchers, vec![port("TCP", DIAGNOSTICS_PORT)])]
 }
 
-/// Into a gateway: the operator and monitoring always, and whom the user lets in.
-fn gateway_ingress(policy: &Policy) -> Vec<NetworkPolicyIngressRule> {
+/// Into a gateway: members, the operator and monitoring always, and whom the user lets in.
+fn gateway_ingress(cluster: &Cluster, policy: &Policy) -> Vec<NetworkPolicyIngressRule> {
     let http = || vec![port("TCP", HTTP_PORT)];
     let watchers = namespaces([&policy.operator_namespace].into_iter().chain(&policy.monitoring_namespaces));
+    let members = ingress(vec![pods_of(cluster)], p2p(cluster));
     // No peers at all are all peers.
-    vec![ingress(watchers, http()), ingress(policy.clients.clone(), http())]
+    vec![members, ingress(watchers, http()), ingress(policy.clients.clone(), http())]
 }
 
 /// Out of any pod.

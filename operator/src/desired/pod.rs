@@ -120,6 +120,8 @@ pub(super) fn resources(
         }
     }
     if let Some(gpu) = gpu {
+        // Of such a resource a request is the limit, and another one is refused.
+        requests.remove(&gpu.resource);
         limits.insert(gpu.resource.clone(), Quantity(gpu.count.to_string()));
     }
     ResourceRequirements { requests: some(requests), limits: some(limits), ..ResourceRequirements::default() }
@@ -127,12 +129,12 @@ pub(super) fn resources(
 
 /// The cluster's secret: a folder, so that a rotated one arrives.
 pub(super) fn cluster_secret(cluster: &Cluster) -> Mount {
-    secret("cluster-secret", names::cluster_secret(cluster), parent(CLUSTER_SECRET_FILE))
+    secret("cluster-secret", names::cluster_secret(&cluster.name), parent(CLUSTER_SECRET_FILE))
 }
 
 /// The pod's own key and no other.
 pub(super) fn identity(cluster: &Cluster) -> Mount {
-    let mut mount = secret("identity", names::identities(cluster), IDENTITY_FILE);
+    let mut mount = secret("identity", names::identities(&cluster.name), IDENTITY_FILE);
     mount.mount.sub_path_expr = Some(format!("$({POD_NAME})"));
     mount
 }
@@ -233,4 +235,34 @@ fn some<T>(map: BTreeMap<String, T>) -> Option<BTreeMap<String, T>> {
 
 fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_user_says_of_resources_wins_but_for_the_count_of_gpus() {
+        let amounts = |all: &[(&str, &str)]| {
+            all.iter().map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).into()))).collect()
+        };
+        let defaults = [("cpu", "100m".to_owned()), ("memory", "300Mi".to_owned())];
+        let gpu = Gpu {
+            resource: "nvidia.com/gpu".into(),
+            count: 2,
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            runtime_class: None,
+        };
+        let user = Resources {
+            requests: amounts(&[("cpu", "2"), ("nvidia.com/gpu", "1")]),
+            limits: amounts(&[("memory", "1Gi"), ("nvidia.com/gpu", "1")]),
+        };
+        let merged = resources(&user, &defaults, Some(&gpu));
+        assert_eq!(merged.requests, Some(amounts(&[("cpu", "2")])), "a limit is a request, too");
+        assert_eq!(merged.limits, Some(amounts(&[("memory", "1Gi"), ("nvidia.com/gpu", "2")])));
+        let merged = resources(&Resources::default(), &defaults, None);
+        assert_eq!(merged.requests, Some(amounts(&[("cpu", "100m"), ("memory", "300Mi")])));
+        assert_eq!(merged.limits, None);
+    }
 }

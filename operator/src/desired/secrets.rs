@@ -45,26 +45,24 @@ pub const CLUSTER_SECRET: &str = "cluster-secret";
 /// Entry of the Secret with the operator's key.
 pub const OPERATOR_KEY: &str = "operator-key";
 
-/// Names of the Secrets of a cluster.
+/// Names of the Secrets of a cluster, from its own.
 pub mod names {
-    use crate::cluster::Cluster;
-
     /// Of the one with the cluster's secret.
     #[must_use]
-    pub fn cluster_secret(cluster: &Cluster) -> String {
-        format!("{}-cluster-secret", cluster.name)
+    pub fn cluster_secret(name: &str) -> String {
+        format!("{name}-cluster-secret")
     }
 
     /// Of the one with all identities.
     #[must_use]
-    pub fn identities(cluster: &Cluster) -> String {
-        format!("{}-identities", cluster.name)
+    pub fn identities(name: &str) -> String {
+        format!("{name}-identities")
     }
 
     /// Of the one with the operator's key.
     #[must_use]
-    pub fn operator_key(cluster: &Cluster) -> String {
-        format!("{}-operator-key", cluster.name)
+    pub fn operator_key(name: &str) -> String {
+        format!("{name}-operator-key")
     }
 }
 
@@ -87,8 +85,8 @@ pub(super) fn secrets(cluster: &Cluster, keys: &Keys) -> Secrets {
     };
     let one = |entry: &str, value: &ByteString| [(entry.to_owned(), value.clone())].into();
     Secrets {
-        cluster: secret(names::cluster_secret(cluster), one(CLUSTER_SECRET, &keys.cluster_secret)),
-        identities: secret(names::identities(cluster), keys.identities.clone()),
-        operator_key: secret(names::operator_key(cluster), one(OPERATOR_KEY, &keys.operator_key)),
+        cluster: secret(names::cluster_secret(&cluster.name), one(CLUSTER_SECRET, &keys.cluster_secret)),
+        identities: secret(names::identities(&cluster.name), keys.identities.clone()),
+        operator_key: secret(names::operator_key(&cluster.name), one(OPERATOR_KEY, &keys.operator_key)),
     }
 }

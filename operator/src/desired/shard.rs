@@ -47,6 +47,14 @@ pub fn kv_bytes(inference: &InferenceSpec, shard: &ManifestShard) -> u64 {
     sessions.saturating_mul(width).saturating_mul(shard.kv_bytes_per_token)
 }
 
+/// The memory that a pod of this shard requests: the user's, else what the model needs; `None` where a limit says as much.
+#[must_use]
+pub fn memory_request(cluster: &Cluster, shard: &Shard, known: &ManifestShard) -> Option<String> {
+    let mib = memory_bytes(&cluster.inference, known).div_ceil(MIB);
+    let all = pod::resources(&shard.resources, &[("memory", format!("{mib}Mi"))], None);
+    all.requests?.get("memory").map(|memory| memory.0.clone())
+}
+
 /// `known` is what the manifest says of the shard: without it nobody knows how much memory a pod needs, so there is none.
 pub(super) fn shard(cluster: &Cluster, shard: &Shard, known: Option<&ManifestShard>) -> ShardChildren {
     let part = Part::Shard(shard.id);

@@ -13,6 +13,8 @@ fn settings() -> Settings {
         auto_upgrade: false,
         namespace: "shardcluster-system".into(),
         monitoring_namespaces: vec!["monitoring".into()],
+        watch_namespace: None,
+        concurrency: 1,
     }
 }
 
@@ -102,6 +104,14 @@ fn suspending_stops_all_but_the_gateway() {
         assert_eq!([cluster.shards[0].replicas, cluster.shards[1].replicas], replicas);
         assert_eq!(cluster.bootstrap.replicas, u32::from(!suspended));
         assert_eq!((cluster.bootstrap.entries, cluster.gateway.replicas), (1, 1));
+    }
+}
+
+#[test]
+fn nodes_have_an_entry_to_dial_also_while_no_bootstrap_is_wanted() {
+    for (replicas, entries) in [(0, 1), (1, 1), (3, 3)] {
+        let bootstrap = cluster(json!({ "bootstrap": { "replicas": replicas } })).bootstrap;
+        assert_eq!((bootstrap.replicas, bootstrap.entries), (replicas, entries));
     }
 }
 

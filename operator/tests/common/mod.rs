@@ -21,6 +21,8 @@ pub(crate) fn settings() -> Settings {
         auto_upgrade: false,
         namespace: "shardcluster-system".into(),
         monitoring_namespaces: vec!["monitoring".into()],
+        watch_namespace: None,
+        concurrency: 1,
     }
 }
 

@@ -1,0 +1,107 @@
+//! One child.
+
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{ApplyError, Writer, compare};
+use crate::desired::meta::MANAGER;
+use crate::observe::is_owned;
+
+/// A namespaced object of a type that is known here.
+pub(super) trait Child:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
+{
+}
+
+impl<K> Child for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+{
+}
+
+impl Writer<'_> {
+    pub(super) fn api<K: Child>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), self.namespace)
+    }
+
+    /// Says what failed, of which object.
+    pub(super) fn failed<K: Child>(
+        &self,
+        action: &'static str,
+        name: &str,
+    ) -> impl Fn(kube::Error) -> ApplyError + use<K> {
+        let (kind, namespace, name) = (K::kind(&()).into_owned(), self.namespace.to_owned(), name.to_owned());
+        move |source| ApplyError::Write {
+            action,
+            kind: kind.clone(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+            source,
+        }
+    }
+
+    pub(super) fn keep<K: Child>(&mut self, name: &str) {
+        self.kept.insert((K::kind(&()).into_owned(), name.to_owned()));
+    }
+
+    /// Applies a child, unless it is as it should be, or on its way out: then its end is the sign to make it again.
+    pub(super) async fn child<K: Child>(&mut self, desired: &K, live: &[K]) -> Result<(), ApplyError> {
+        let name = desired.name_any();
+        self.keep::<K>(&name);
+        let wanted = compare::stamped(json(desired)?);
+        let found = live.iter().find(|child| child.name_any() == name);
+        match found {
+            Some(child) if child.meta().deletion_timestamp.is_some() => return Ok(()),
+            Some(child) if compare::holds(&wanted, &json(child)?) => return Ok(()),
+            Some(_) => {}
+            None => self.refuse_others::<K>(&name).await?,
+        }
+        match self.server_side::<K>(&name, &wanted).await {
+            // An entry of somebody else's does not go with ours: another port of the same name, say. Applying leaves it
+            // there, so the lists that we name are written over first, and applied then to be known as ours.
+            Err(kube::Error::Api(status)) if status.is_invalid() && found.is_some() => {
+                let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+                let replaced = self.api::<K>().patch(&name, &params, &Patch::Merge(&wanted)).await;
+                replaced.map_err(self.failed::<K>("replace", &name))?;
+                self.applied.writes += 1;
+                self.server_side::<K>(&name, &wanted).await
+            }
+            written => written,
+        }
+        .map_err(self.failed::<K>("apply", &name))
+    }
+
+    async fn server_side<K: Child>(&mut self, name: &str, wanted: &Value) -> Result<(), kube::Error> {
+        let params = PatchParams::apply(MANAGER).force();
+        self.api::<K>().patch(name, &params, &Patch::Apply(wanted)).await?;
+        self.applied.writes += 1;
+        Ok(())
+    }
+
+    /// An object of this name that has none of our labels may be ours without them, or somebody else's.
+    async fn refuse_others<K: Child>(&self, name: &str) -> Result<(), ApplyError> {
+        let there =
+            self.api::<K>().get_metadata_opt(name).await.map_err(self.failed::<K>("look for", name))?;
+        if there.is_none_or(|object| is_owned(&object, self.owner)) {
+            return Ok(());
+        }
+        Err(ApplyError::NotOurs {
+            kind: K::kind(&()).into_owned(),
+            namespace: self.namespace.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+}
+
+fn json<K: Child>(child: &K) -> Result<Value, ApplyError> {
+    serde_json::to_value(child).map_err(|source| ApplyError::Json { kind: K::kind(&()).into_owned(), source })
+}

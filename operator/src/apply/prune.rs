@@ -1,0 +1,46 @@
+//! What is owned and no longer desired.
+
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Preconditions};
+
+use super::child::Child;
+use super::{ApplyError, Writer};
+use crate::observe::Children;
+
+impl Writer<'_> {
+    /// Deletes it, kind by kind; `live` has only what the resource owns.
+    pub(super) async fn prune(&mut self, live: &Children) -> Result<(), ApplyError> {
+        let Children {
+            service_accounts,
+            services,
+            stateful_sets,
+            deployments,
+            disruption_budgets,
+            network_policies,
+        } = live;
+        self.prune_kind(stateful_sets).await?;
+        self.prune_kind(deployments).await?;
+        self.prune_kind(disruption_budgets).await?;
+        self.prune_kind(services).await?;
+        self.prune_kind(network_policies).await?;
+        self.prune_kind(service_accounts).await
+    }
+
+    async fn prune_kind<K: Child>(&mut self, live: &[K]) -> Result<(), ApplyError> {
+        let kind = K::kind(&()).into_owned();
+        for child in live.iter().filter(|child| child.meta().deletion_timestamp.is_none()) {
+            let name = child.name_any();
+            if self.kept.contains(&(kind.clone(), name.clone())) {
+                continue;
+            }
+            let same = Preconditions { uid: child.uid(), resource_version: None };
+            let params = DeleteParams::background().preconditions(same);
+            match self.api::<K>().delete(&name, &params).await {
+                Ok(_) => self.applied.writes += 1,
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(source) => return Err(self.failed::<K>("delete", &name)(source)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! When a failed reconcile is tried again: by the class of its error. Pure, but for the dice.
+
+use std::error::Error;
+use std::time::Duration;
+
+use super::{ReconcileError, WriteStatusError};
+use crate::apply::ApplyError;
+
+/// Conflicts that are retried at once; with more, two writers are at odds.
+const AT_ONCE: u32 = 5;
+const FIRST: Duration = Duration::from_millis(500);
+const LAST: Duration = Duration::from_secs(120);
+const DOUBLINGS: u32 = 8;
+
+/// What an error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Somebody wrote in between.
+    Conflict,
+    /// The API server, a quota or a policy does not want it: users have to know.
+    Refused,
+    /// The API server is not there, too busy, or broken.
+    Api,
+    /// This program or its machine is.
+    Internal,
+}
+
+pub(super) fn of(error: &ReconcileError) -> Class {
+    match error {
+        ReconcileError::Observe(error) => of_api(error.api()),
+        ReconcileError::Apply(error) => of_apply(error),
+        ReconcileError::Status(WriteStatusError::Write { source, .. }) => of_api(source),
+        ReconcileError::Namespace
+        | ReconcileError::Keys(_)
+        | ReconcileError::Status(WriteStatusError::Json(_)) => Class::Internal,
+    }
+}
+
+pub(super) fn of_apply(error: &ApplyError) -> Class {
+    match error {
+        ApplyError::NotOurs { .. } => Class::Refused,
+        ApplyError::Json { .. } => Class::Internal,
+        ApplyError::Write { source, .. } => of_api(source),
+    }
+}
+
+fn of_api(error: &kube::Error) -> Class {
+    match error {
+        // A namespace on its way out answers 403 or 404 until the ShardCluster is gone, too.
+        kube::Error::Api(status) => match status.code {
+            409 => Class::Conflict,
+            400 | 403 | 404 | 422 => Class::Refused,
+            _ => Class::Api,
+        },
+        _ => Class::Api,
+    }
+}
+
+/// After so many failures in a row, the next attempt is due in this time. `jitter` is from 0 to 1: many ShardClusters that
+/// fail together are not tried together.
+pub(super) fn delay(class: Class, failures: u32, jitter: f64) -> Duration {
+    if class == Class::Conflict && failures <= AT_ONCE {
+        return Duration::ZERO;
+    }
+    let doubled = FIRST * 2u32.pow(failures.saturating_sub(1).min(DOUBLINGS));
+    doubled.min(LAST).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+/// From 0 to 1. Without random bytes there is no jitter, which is no reason to stop.
+pub(super) fn jitter() -> f64 {
+    getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX))
+}
+
+/// An error and its causes, each once, in one line. What an API server says is said in its own words.
+pub(super) fn words(error: &(dyn Error + 'static)) -> String {
+    let mut text = own(error);
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let words = own(source);
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        if source.is::<kube::Error>() {
+            break;
+        }
+        cause = source.source();
+    }
+    text
+}
+
+fn own(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => status.message.clone(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn api(code: u16) -> kube::Error {
+        kube::Error::Api(Box::new(Status { code, message: format!("said {code}"), ..Status::default() }))
+    }
+
+    #[test]
+    fn errors_have_classes() {
+        for (code, class) in [
+            (409, Class::Conflict),
+            (403, Class::Refused),
+            (422, Class::Refused),
+            (429, Class::Api),
+            (500, Class::Api),
+            (503, Class::Api),
+        ] {
+            assert_eq!(of_api(&api(code)), class, "{code}");
+        }
+    }
+
+    #[test]
+    fn conflicts_are_retried_at_once_and_the_rest_ever_later_within_bounds() {
+        assert_eq!(delay(Class::Conflict, 1, 0.7), Duration::ZERO);
+        assert!(delay(Class::Conflict, AT_ONCE + 1, 0.7) > Duration::ZERO);
+        let full: Vec<_> = (1..=20).map(|failures| delay(Class::Api, failures, 1.0)).collect();
+        assert_eq!(full[0], FIRST);
+        assert!(full.windows(2).all(|pair| pair[0] <= pair[1]), "{full:?}");
+        assert_eq!(full[19], LAST);
+        assert_eq!(delay(Class::Api, u32::MAX, 0.0), LAST / 2);
+    }
+
+    #[test]
+    fn an_error_says_what_failed_and_what_the_api_server_said() {
+        let source = api(403);
+        let error = ReconcileError::Apply(ApplyError::Write {
+            action: "apply",
+            kind: "Service".into(),
+            namespace: "a".into(),
+            name: "b".into(),
+            source,
+        });
+        assert_eq!(words(&error), "cannot apply: cannot apply Service a/b: said 403");
+    }
+}

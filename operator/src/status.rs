@@ -1,0 +1,131 @@
+//! What users see. Pure: what was wanted, what was seen and done, the last status and the time in; the next status out.
+//!
+//! ```text
+//!  Observed ─▶ fleet ─┬▶ rows                    one per shard
+//!  Cluster ───────────┼▶ conditions ─▶ merged    with the last ones: a time changes with a status only
+//!  Applied ───────────┘        └─────▶ phase     one word for it all
+//! ```
+
+mod conditions;
+mod fleet;
+mod phase;
+mod plan;
+pub mod pods;
+mod resilience;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use shard_wire::contract::HTTP_PORT;
+use shard_wire::pipeline::ManifestShard;
+
+use crate::apply::Applied;
+use crate::cluster::Cluster;
+use crate::crd::{Phase, ShardCluster, ShardClusterStatus, condition};
+use crate::desired::meta::Part;
+use crate::observe::Observed;
+use crate::validate::SpecError;
+use conditions::{Holds, finding, merged, short};
+use fleet::Fleet;
+use resilience::Resilience;
+
+/// What was done about the spec, or in words why not.
+pub type Outcome<'a> = Result<&'a Applied, String>;
+
+/// The next status of a cluster. `manifest` is what [`crate::facts`] found.
+#[must_use]
+pub fn status(
+    cluster: &Cluster,
+    observed: &Observed,
+    manifest: &[ManifestShard],
+    outcome: &Outcome<'_>,
+    now: Timestamp,
+) -> ShardClusterStatus {
+    let resource = &observed.resource;
+    let old = resource.status.clone().unwrap_or_default();
+    let fleet = Fleet::new(cluster, observed, manifest);
+    let resilience = Resilience::of(&fleet);
+    let endpoint = endpoint(cluster, observed);
+    let notes = outcome.as_ref().map(|applied| &*applied.notes).unwrap_or_default();
+
+    let gateway = conditions::gateway_ready(&fleet);
+    let pipeline = conditions::pipeline_complete(cluster, &fleet, &observed.gateway);
+    let ready = match outcome {
+        Ok(_) => conditions::ready(&endpoint, &gateway, &pipeline),
+        Err(why) => finding(condition::READY, Holds::False, "ApplyFailed", short(why.clone())),
+    };
+    let phase = phase::phase(cluster, &fleet, old.phase);
+    let complete = pipeline.holds == Holds::True;
+    let findings = [
+        conditions::bootstrap_ready(cluster, &fleet, notes),
+        conditions::model_available(&fleet, &observed.gateway, !manifest.is_empty()),
+        conditions::shards_ready(cluster, &fleet, notes),
+        gateway,
+        pipeline,
+        conditions::resilient(cluster, &resilience),
+        ready,
+    ];
+    let ready_count = fleet.shards.iter().filter(|shard| shard.group.ready() > 0).count() as u32;
+    let row = |id: u32| old.shards.iter().find(|row| row.id == id);
+    ShardClusterStatus {
+        observed_generation: resource.metadata.generation,
+        phase: Some(phase),
+        pipeline_complete: complete,
+        swarm_ready: fleet
+            .pipeline
+            .map_or(old.swarm_ready && !cluster.suspended, |pipeline| pipeline.swarm_ready),
+        ready_shards: Some(format!("{ready_count}/{}", fleet.shards.len())),
+        ready_shard_count: ready_count,
+        missing_layers: match fleet.pipeline {
+            Some(pipeline) => pipeline.missing_layers.iter().copied().map(Into::into).collect(),
+            None => old.missing_layers.clone(),
+        },
+        endpoint: Some(endpoint),
+        bootstrap_address: old.bootstrap_address.clone(),
+        replicas: cluster.columns,
+        selector: Some(selector(cluster)),
+        image: Some(cluster.image.clone()),
+        model: plan::model(&fleet).or_else(|| old.model.clone()),
+        plan: plan::plan(cluster, &fleet, manifest, &resilience).or_else(|| old.plan.clone()),
+        shards: fleet.shards.iter().map(|shard| shard.row(row(shard.id))).collect(),
+        conditions: merged(&old.conditions, findings, resource.metadata.generation, now),
+    }
+}
+
+/// The status of a resource of which no cluster can be made: what runs is left as it is, and as it was told.
+#[must_use]
+pub fn invalid(resource: &ShardCluster, error: &SpecError, now: Timestamp) -> ShardClusterStatus {
+    let mut status = resource.status.clone().unwrap_or_default();
+    let generation = resource.metadata.generation;
+    let bad = finding(condition::READY, Holds::False, "InvalidSpec", error.to_string());
+    let ready: Vec<_> = merged(&status.conditions, [bad], generation, now);
+    status.conditions.retain(|one| one.type_ != condition::READY);
+    status.conditions.extend(ready);
+    status.observed_generation = generation;
+    status.phase = Some(Phase::Failed);
+    status
+}
+
+/// Where clients find the API: outside where a load balancer says so, else inside the cluster.
+fn endpoint(cluster: &Cluster, observed: &Observed) -> String {
+    let name = Part::Gateway.name(cluster);
+    let service = observed.children.services.iter().find(|service| service.name_any() == name);
+    let balanced = service.and_then(balancer);
+    let host = balanced.unwrap_or_else(|| format!("{name}.{}.svc", cluster.namespace));
+    format!("http://{host}:{HTTP_PORT}")
+}
+
+fn balancer(service: &Service) -> Option<String> {
+    let ingress = service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?.first()?;
+    let bracketed = |ip: &String| if ip.contains(':') { format!("[{ip}]") } else { ip.clone() };
+    ingress.hostname.clone().or_else(|| ingress.ip.as_ref().map(bracketed))
+}
+
+/// One pod per column, for autoscalers.
+fn selector(cluster: &Cluster) -> String {
+    let labels = Part::Shard(0).selector(cluster);
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! One finding per condition: whether it holds, and what is missing.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+use super::fleet::{Fleet, Group, ShardView};
+use super::resilience::Resilience;
+use crate::apply::{Note, Workload};
+use crate::cluster::Cluster;
+use crate::crd::condition;
+use crate::observe::GatewayView;
+
+/// Shards that a message tells of; more would hide them all.
+const MAX_TOLD: usize = 8;
+/// Bytes of what is told of one shard: a scheduler's words about a thousand nodes are long.
+const MAX_CAUSE: usize = 400;
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    True,
+    False,
+    Unknown,
+}
+
+impl Holds {
+    fn word(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// What a condition says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) condition: &'static str,
+    pub(super) holds: Holds,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+pub(super) fn finding(
+    condition: &'static str,
+    holds: Holds,
+    reason: &'static str,
+    message: impl Into<String>,
+) -> Finding {
+    Finding { condition, holds, reason, message: message.into() }
+}
+
+fn suspended(condition: &'static str) -> Finding {
+    finding(
+        condition,
+        Holds::False,
+        "Suspended",
+        "the ShardCluster is suspended: everything but the gateway is stopped",
+    )
+}
+
+/// What a user has to know of a workload goes before the good news.
+fn noted(good: Finding, notes: &[Note], of: impl Fn(Workload) -> bool) -> Finding {
+    match notes.iter().find(|note| of(note.workload)) {
+        Some(note) if good.holds == Holds::True => Finding {
+            reason: note.reason,
+            message: format!("{}; but {}", good.message, note.message),
+            ..good
+        },
+        _ => good,
+    }
+}
+
+pub(super) fn bootstrap_ready(cluster: &Cluster, fleet: &Fleet<'_>, notes: &[Note]) -> Finding {
+    let condition = condition::BOOTSTRAP_READY;
+    if cluster.suspended {
+        return suspended(condition);
+    }
+    noted(of_group(condition, "bootstrap", &fleet.bootstrap), notes, |of| of == Workload::Bootstrap)
+}
+
+pub(super) fn gateway_ready(fleet: &Fleet<'_>) -> Finding {
+    of_group(condition::GATEWAY_READY, "gateway", &fleet.gateway)
+}
+
+fn of_group(condition: &'static str, what: &str, group: &Group<'_>) -> Finding {
+    let (ready, desired) = (group.ready(), group.desired);
+    if ready > 0 {
+        return finding(
+            condition,
+            Holds::True,
+            "PodsReady",
+            format!("{ready} of {desired} {what} pods are ready"),
+        );
+    }
+    if desired == 0 {
+        return finding(condition, Holds::False, "NoReplicas", format!("{what}.replicas is 0"));
+    }
+    match group.problem() {
+        Some(problem) => finding(condition, Holds::False, problem.reason, short(problem.message)),
+        None if group.pods.is_empty() => {
+            finding(condition, Holds::False, "NoPods", format!("there are no {what} pods yet"))
+        }
+        None => finding(condition, Holds::False, "Starting", format!("the {what} pods are starting")),
+    }
+}
+
+pub(super) fn model_available(fleet: &Fleet<'_>, view: &GatewayView, known: bool) -> Finding {
+    let condition = condition::MODEL_AVAILABLE;
+    if known {
+        return finding(
+            condition,
+            Holds::True,
+            "ManifestKnown",
+            "the origin has the model, and the manifest is known",
+        );
+    }
+    match (fleet.pipeline, view) {
+        (Some(pipeline), _) if fleet.bootstrap.ready() > 0 => {
+            // `as` saturates.
+            let percent = (pipeline.origin.percent as u32).min(100) / 5 * 5;
+            finding(
+                condition,
+                Holds::False,
+                "Downloading",
+                format!("the origin has {percent} % of the model"),
+            )
+        }
+        (Some(_), _) => {
+            finding(condition, Holds::False, "BootstrapNotReady", "no bootstrap is ready to fetch the model")
+        }
+        (None, view) => unreachable(condition, view),
+    }
+}
+
+/// Nobody can be asked: that is no statement about the fleet.
+fn unreachable(condition: &'static str, view: &GatewayView) -> Finding {
+    let message = match view {
+        GatewayView::Unreachable(why) => format!("no gateway answers: {why}"),
+        GatewayView::NotReady | GatewayView::Answered(_) => "no gateway is ready to be asked".into(),
+    };
+    finding(condition, Holds::Unknown, "GatewayUnreachable", message)
+}
+
+pub(super) fn shards_ready(cluster: &Cluster, fleet: &Fleet<'_>, notes: &[Note]) -> Finding {
+    let condition = condition::SHARDS_READY;
+    if cluster.suspended {
+        return suspended(condition);
+    }
+    let missing: Vec<&ShardView<'_>> = fleet.shards.iter().filter(|shard| shard.group.ready() == 0).collect();
+    let all = fleet.shards.len();
+    let Some(first) = missing.first() else {
+        let good = finding(condition, Holds::True, "ShardsReady", format!("{all} of {all} shards are ready"));
+        return noted(good, notes, |of| matches!(of, Workload::Shard(_)));
+    };
+    let ready = all - missing.len();
+    let told = told(missing.iter().map(|shard| format!("shard {} {}", shard.id, shard.waits_for().1)));
+    finding(
+        condition,
+        Holds::False,
+        first.waits_for().0,
+        format!("{ready} of {all} shards are ready; {told}"),
+    )
+}
+
+pub(super) fn pipeline_complete(cluster: &Cluster, fleet: &Fleet<'_>, view: &GatewayView) -> Finding {
+    let condition = condition::PIPELINE_COMPLETE;
+    if cluster.suspended {
+        return suspended(condition);
+    }
+    let Some(pipeline) = fleet.pipeline else { return unreachable(condition, view) };
+    if pipeline.pipeline_complete {
+        return finding(condition, Holds::True, "Complete", "a token went through every shard");
+    }
+    let gaps = pipeline.missing_layers.iter().map(|gap| {
+        let within = |shard: &&ShardView<'_>| {
+            shard.layers().is_some_and(|layers| layers.start < gap.end && gap.start < layers.end)
+        };
+        let causes = fleet.shards.iter().filter(within);
+        let causes: Vec<_> =
+            causes.map(|shard| format!("shard {} {}", shard.id, shard.waits_for().1)).collect();
+        let causes = if causes.is_empty() { "no shard has them".to_owned() } else { causes.join(", ") };
+        format!("layers {}-{}: {causes}", gap.start, gap.end)
+    });
+    if pipeline.missing_layers.is_empty() {
+        let why = if pipeline.reason.is_empty() {
+            "no token has gone through every shard yet"
+        } else {
+            &pipeline.reason
+        };
+        return finding(condition, Holds::False, "NotProven", short(why.to_owned()));
+    }
+    finding(condition, Holds::False, "ShardsMissing", told(gaps))
+}
+
+pub(super) fn resilient(cluster: &Cluster, resilience: &Resilience) -> Finding {
+    let condition = condition::RESILIENT;
+    match resilience {
+        _ if cluster.suspended => suspended(condition),
+        Resilience::AnyNode => finding(
+            condition,
+            Holds::True,
+            "ReplicasApart",
+            "every shard has ready pods on more than one node",
+        ),
+        Resilience::Not { reason, causes, .. } => {
+            finding(condition, Holds::False, reason, told(causes.iter().cloned()))
+        }
+    }
+}
+
+/// It can be used: what users wait for.
+pub(super) fn ready(endpoint: &str, gateway: &Finding, pipeline: &Finding) -> Finding {
+    let condition = condition::READY;
+    // A gateway that is not there is the nearer cause of a pipeline that nobody knows.
+    match [gateway, pipeline].into_iter().find(|one| one.holds != Holds::True) {
+        Some(cause) => Finding { condition, ..cause.clone() },
+        None => finding(condition, Holds::True, "Ready", format!("the API answers at {endpoint}")),
+    }
+}
+
+fn told(causes: impl Iterator<Item = String>) -> String {
+    let mut all: Vec<String> = causes.map(short).collect();
+    let more = all.len().saturating_sub(MAX_TOLD);
+    all.truncate(MAX_TOLD);
+    if more > 0 {
+        all.push(format!("and {more} more"));
+    }
+    all.join("; ")
+}
+
+pub(super) fn short(mut text: String) -> String {
+    if text.len() > MAX_CAUSE {
+        text.truncate(text.floor_char_boundary(MAX_CAUSE));
+        text.push('…');
+    }
+    text
+}
+
+/// Findings as conditions; the time of one changes with its status and with nothing else.
+pub(super) fn merged(
+    old: &[Condition],
+    findings: impl IntoIterator<Item = Finding>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let one = |Finding { condition, holds, reason, message }: Finding| {
+        let before = old.iter().find(|old| old.type_ == condition && old.status == holds.word());
+        Condition {
+            type_: condition.into(),
+            status: holds.word().into(),
+            reason: reason.into(),
+            message,
+            observed_generation: generation,
+            last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),
+        }
+    };
+    findings.into_iter().map(one).collect()
+}

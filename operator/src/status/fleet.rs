@@ -1,0 +1,170 @@
+//! Pods and what a gateway says, by part of the fleet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use shard_wire::pipeline::{ManifestShard, PipelineStatus, ReplicaStatus, ShardStatus};
+
+use super::pods::{Problem, is_ready, problem};
+use crate::cluster::Cluster;
+use crate::crd::{LayerRange, ShardRow};
+use crate::desired::meta::{COMPONENT, Part, SHARD};
+use crate::observe::{GatewayView, Observed};
+
+/// Percentages are told in steps of this, so that a download is not a write every second.
+const STEP: u32 = 5;
+
+/// The pods of one part.
+pub(super) struct Group<'a> {
+    pub(super) desired: u32,
+    pub(super) pods: Vec<&'a Pod>,
+}
+
+impl Group<'_> {
+    pub(super) fn ready(&self) -> u32 {
+        self.pods.iter().filter(|pod| is_ready(pod)).count() as u32
+    }
+
+    /// What is wrong with the first pod that has something wrong with it.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        self.pods.iter().find_map(|pod| {
+            let Problem { reason, message } = problem(pod)?;
+            Some(Problem { reason, message: format!("pod {} {message}", pod.name_any()) })
+        })
+    }
+
+    /// Where its ready pods run.
+    pub(super) fn nodes(&self) -> BTreeSet<&str> {
+        let ready = self.pods.iter().filter(|pod| is_ready(pod));
+        ready.filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect()
+    }
+}
+
+/// One shard.
+pub(super) struct ShardView<'a> {
+    pub(super) id: u32,
+    pub(super) group: Group<'a>,
+    /// What the manifest says of it.
+    pub(super) known: Option<&'a ManifestShard>,
+    /// What a gateway says of it.
+    pub(super) seen: Option<&'a ShardStatus>,
+}
+
+/// Everything that runs.
+pub(super) struct Fleet<'a> {
+    pub(super) bootstrap: Group<'a>,
+    pub(super) gateway: Group<'a>,
+    pub(super) shards: Vec<ShardView<'a>>,
+    pub(super) pipeline: Option<&'a PipelineStatus>,
+}
+
+impl<'a> Fleet<'a> {
+    pub(super) fn new(cluster: &Cluster, observed: &'a Observed, manifest: &'a [ManifestShard]) -> Self {
+        let mut groups: BTreeMap<(String, String), Vec<&'a Pod>> = BTreeMap::new();
+        for pod in &observed.pods {
+            let label = |key: &str| pod.labels().get(key).cloned().unwrap_or_default();
+            groups.entry((label(COMPONENT), label(SHARD))).or_default().push(pod);
+        }
+        let mut group = |part: Part, shard: &str, desired: u32| {
+            let mut pods =
+                groups.remove(&(part.component().to_owned(), shard.to_owned())).unwrap_or_default();
+            pods.sort_by_key(|pod| pod.name_any());
+            Group { desired, pods }
+        };
+        let pipeline = match &observed.gateway {
+            GatewayView::Answered(pipeline) => Some(&**pipeline),
+            GatewayView::NotReady | GatewayView::Unreachable(_) => None,
+        };
+        let seen = |id: u32| pipeline.and_then(|all| all.shards.iter().find(|shard| shard.shard_id == id));
+        Self {
+            bootstrap: group(Part::Bootstrap, "", cluster.bootstrap.replicas),
+            gateway: group(Part::Gateway, "", cluster.gateway.replicas),
+            shards: cluster
+                .shards
+                .iter()
+                .map(|shard| ShardView {
+                    id: shard.id,
+                    group: group(Part::Shard(shard.id), &shard.id.to_string(), shard.replicas),
+                    known: manifest.iter().find(|known| known.shard_id == shard.id),
+                    seen: seen(shard.id),
+                })
+                .collect(),
+            pipeline,
+        }
+    }
+}
+
+impl ShardView<'_> {
+    pub(super) fn layers(&self) -> Option<LayerRange> {
+        self.known.map(|known| LayerRange { start: known.start, end: known.end })
+    }
+
+    fn replicas(&self) -> &[ReplicaStatus] {
+        self.seen.map(|seen| &*seen.replicas).unwrap_or_default()
+    }
+
+    /// The replica whose download is furthest, of those that are not through.
+    fn downloading(&self) -> Option<(u32, &ReplicaStatus)> {
+        let under_way = self.replicas().iter().filter(|one| !one.loaded && one.download.percent < 100.0);
+        let furthest = under_way.max_by(|a, b| a.download.percent.total_cmp(&b.download.percent))?;
+        // `as` saturates; a percentage from a peer may be anything.
+        Some(((furthest.download.percent as u32).min(100) / STEP * STEP, furthest))
+    }
+
+    /// What its pods wait for, in words that follow "shard N"; and one word for it.
+    pub(super) fn waits_for(&self) -> (&'static str, String) {
+        if let Some(Problem { reason, message }) = self.group.problem() {
+            return (reason, format!("has a problem: {message}"));
+        }
+        if self.known.is_none() {
+            return ("ManifestUnknown", "waits for the manifest, which says how much memory it needs".into());
+        }
+        if self.group.desired == 0 {
+            return ("NoReplicas", "is to have no pods".into());
+        }
+        if self.group.pods.is_empty() {
+            return ("NoPods", "has no pods yet".into());
+        }
+        if let Some((percent, replica)) = self.downloading() {
+            let peers = replica.download.peers;
+            let from = if peers == 1 { "1 peer".to_owned() } else { format!("{peers} peers") };
+            return ("Downloading", format!("is downloading, {percent} %, from {from}"));
+        }
+        if self.replicas().iter().any(|one| !one.loaded) {
+            return ("Loading", "is loading its weights".into());
+        }
+        ("Starting", "is starting".into())
+    }
+
+    /// Its row; what only a gateway knows stays as it was while none answers.
+    pub(super) fn row(&self, old: Option<&ShardRow>) -> ShardRow {
+        let nodes = self.group.pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
+        let nodes: BTreeSet<String> = nodes.collect();
+        let row = ShardRow {
+            id: self.id,
+            layers: self.layers(),
+            desired_replicas: self.group.desired,
+            ready_replicas: self.group.ready(),
+            nodes: nodes.into_iter().collect(),
+            ..ShardRow::default()
+        };
+        match (self.seen, old) {
+            (None, Some(old)) => ShardRow {
+                loaded_replicas: old.loaded_replicas.min(row.ready_replicas),
+                peer_ids: old.peer_ids.clone(),
+                ..row
+            },
+            _ => {
+                let mut peer_ids: Vec<_> = self.replicas().iter().map(|one| one.peer_id.clone()).collect();
+                peer_ids.sort();
+                ShardRow {
+                    loaded_replicas: self.replicas().iter().filter(|one| one.loaded).count() as u32,
+                    download_percent: self.downloading().map(|(percent, _)| percent),
+                    peer_ids,
+                    ..row
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What is wrong with a pod, in words that stay the same while the cause does.
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+
+/// Why a pod does not serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// One word, for a condition's reason.
+    pub reason: &'static str,
+    /// What follows "pod NAME".
+    pub message: String,
+}
+
+/// Whether a pod serves: ready, and not on its way out.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+    pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
+}
+
+/// What keeps a pod from serving, beside the time that it needs; `None` where it is ready or on its way.
+#[must_use]
+pub fn problem(pod: &Pod) -> Option<Problem> {
+    if is_ready(pod) || pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let status = pod.status.as_ref()?;
+    let unschedulable = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|one| one.type_ == "PodScheduled" && one.reason.as_deref() == Some("Unschedulable"));
+    if let Some(condition) = unschedulable {
+        let why = condition.message.as_deref().unwrap_or("the scheduler does not say why");
+        return Some(Problem { reason: "Unschedulable", message: format!("fits no node: {why}") });
+    }
+    if status.phase.as_deref() == Some("Failed") {
+        let why = [&status.reason, &status.message].into_iter().flatten().cloned().collect::<Vec<_>>();
+        return Some(Problem { reason: "PodFailed", message: format!("has failed: {}", why.join(", ")) });
+    }
+    status.container_statuses.iter().flatten().find_map(|container| of_container(pod, container))
+}
+
+fn of_container(pod: &Pod, container: &ContainerStatus) -> Option<Problem> {
+    let terminated = |state: &Option<ContainerState>| state.as_ref()?.terminated.clone();
+    let ended = terminated(&container.state).or_else(|| terminated(&container.last_state));
+    if let Some(ended) = &ended
+        && ended.reason.as_deref() == Some("OOMKilled")
+    {
+        let limit = memory_limit(pod).map(|limit| format!(" of {limit}")).unwrap_or_default();
+        let message = format!("was killed because it used more memory than its limit{limit} (OOMKilled)");
+        return Some(Problem { reason: "OutOfMemory", message });
+    }
+    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+    let message = waiting.and_then(|waiting| waiting.message.clone()).unwrap_or_default();
+    match waiting.and_then(|waiting| waiting.reason.as_deref()) {
+        Some("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull") => {
+            let why = pull_error(&message);
+            let message = format!("cannot get its image {}: {why}", container.image);
+            Some(Problem { reason: "ImagePull", message })
+        }
+        Some("CrashLoopBackOff") => {
+            let code = ended.map(|ended| format!(": it ends with exit code {}", ended.exit_code));
+            let message = format!("crashes again and again{}", code.unwrap_or_default());
+            Some(Problem { reason: "CrashLoop", message })
+        }
+        Some(reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError")) => {
+            Some(Problem { reason: "ContainerNotStarted", message: format!("{reason}: {message}") })
+        }
+        _ => None,
+    }
+}
+
+/// The kubelet alternates between an error and a pause after it, which repeats the error behind a colon.
+fn pull_error(message: &str) -> &str {
+    let after = message.split_once("ErrImagePull: ").map_or(message, |(_, why)| why);
+    if after.is_empty() { "the kubelet does not say why" } else { after }
+}
+
+fn memory_limit(pod: &Pod) -> Option<String> {
+    let container = pod.spec.as_ref()?.containers.first()?;
+    Some(container.resources.as_ref()?.limits.as_ref()?.get("memory")?.0.clone())
+}

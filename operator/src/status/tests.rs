@@ -1,0 +1,454 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::{Value, json};
+use shard_wire::layers::LayerRange as Range;
+use shard_wire::pipeline::{
+    Download, ManifestShard, ManifestSummary, PipelineStatus, ReplicaStatus, ShardStatus,
+};
+
+use super::*;
+use crate::apply::{Note, Workload};
+use crate::keys::HeldSecrets;
+use crate::observe::{Children, GatewayView};
+use crate::settings::Settings;
+use crate::validate::validate;
+
+const LAYERS: u32 = 4;
+
+/// A cluster of two shards, and what is there of it.
+struct Scene {
+    resource: Value,
+    pods: Vec<Value>,
+    gateway: GatewayView,
+    outcome: Result<Applied, String>,
+}
+
+/// The whole of it works.
+fn running() -> Scene {
+    Scene {
+        resource: json!({
+            "apiVersion": "shardcluster.io/v1alpha1", "kind": "ShardCluster",
+            "metadata": {"name": "llama", "namespace": "llm", "uid": "1", "generation": 7},
+            "spec": {"model": {"name": "m", "source": {"builtin": {}}}, "shards": {"count": 2, "replicas": 2}},
+        }),
+        pods: [("bootstrap", "", 1), ("gateway", "", 1), ("shard", "0", 2), ("shard", "1", 2)]
+            .into_iter()
+            .flat_map(|(component, shard, count)| (0..count).map(move |n| ready_pod(component, shard, n)))
+            .collect(),
+        gateway: GatewayView::Answered(Box::new(pipeline())),
+        outcome: Ok(Applied::default()),
+    }
+}
+
+fn ready_pod(component: &str, shard: &str, ordinal: u32) -> Value {
+    json!({
+        "metadata": {
+            "name": format!("llama-{component}{}{shard}-{ordinal}", if shard.is_empty() { "" } else { "-" }),
+            "labels": {"app.kubernetes.io/component": component, "shardcluster.io/shard": shard},
+        },
+        "spec": {"nodeName": format!("node-{ordinal}"), "containers": [{"name": "c", "resources": {"limits": {"memory": "1Gi"}}}]},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    })
+}
+
+fn pipeline() -> PipelineStatus {
+    let replica = |id: u32, ordinal| ReplicaStatus {
+        peer_id: format!("peer-{id}-{ordinal}"),
+        loaded: true,
+        download: Download { percent: 100.0, ..Download::default() },
+        ..ReplicaStatus::default()
+    };
+    let layers = |id: u32| (id * LAYERS / 2, (id + 1) * LAYERS / 2);
+    let manifest = (0..2).map(|id| ManifestShard {
+        shard_id: id,
+        start: layers(id).0,
+        end: layers(id).1,
+        weight_bytes: 100 << 20,
+        kv_bytes_per_token: 1024,
+    });
+    PipelineStatus {
+        plan: "p1".into(),
+        model_sha256: "ab".into(),
+        model_bytes: 5,
+        total_layers: LAYERS,
+        pipeline_complete: true,
+        swarm_ready: true,
+        manifest: Some(ManifestSummary { shards: manifest.collect(), ..ManifestSummary::default() }),
+        shards: (0..2)
+            .map(|id| ShardStatus {
+                shard_id: id,
+                layers: Range { start: layers(id).0, end: layers(id).1 },
+                online: true,
+                replicas: (0..2).map(|ordinal| replica(id, ordinal)).collect(),
+            })
+            .collect(),
+        ..PipelineStatus::default()
+    }
+}
+
+impl Scene {
+    fn pod(&mut self, name: &str) -> &mut Value {
+        self.pods.iter_mut().find(|pod| pod["metadata"]["name"] == name).unwrap()
+    }
+
+    /// Shard 1 has one pod, which is not ready, for this reason.
+    fn shard_1_has(&mut self, status: Value) {
+        self.pods.retain(|pod| pod["metadata"]["name"] != "llama-shard-1-1");
+        self.pod("llama-shard-1-0")["status"] = status;
+        self.sees(|seen| {
+            seen.pipeline_complete = false;
+            seen.missing_layers = vec![Range { start: 2, end: 4 }];
+            seen.shards[1].replicas.clear();
+        });
+    }
+
+    fn sees(&mut self, change: impl FnOnce(&mut PipelineStatus)) {
+        let GatewayView::Answered(seen) = &mut self.gateway else { panic!("nobody answers") };
+        change(seen);
+    }
+
+    fn status(&self) -> ShardClusterStatus {
+        self.status_at(Timestamp::from_second(1000).unwrap())
+    }
+
+    fn status_at(&self, now: Timestamp) -> ShardClusterStatus {
+        let resource: ShardCluster = serde_json::from_value(self.resource.clone()).unwrap();
+        let settings = Settings {
+            node_image: "node:1".into(),
+            cuda_suffix: "-cuda".into(),
+            auto_upgrade: false,
+            namespace: "operator".into(),
+            monitoring_namespaces: Vec::new(),
+            watch_namespace: None,
+            concurrency: 1,
+        };
+        let cluster = validate(&resource, &settings).unwrap();
+        let observed = Observed {
+            resource,
+            children: Children::default(),
+            claims: Vec::new(),
+            secrets: HeldSecrets::default(),
+            pods: self.pods.iter().map(|pod| serde_json::from_value(pod.clone()).unwrap()).collect(),
+            gateway: self.gateway.clone(),
+        };
+        let manifest = crate::facts::manifest(&cluster, &observed.resource, &observed.gateway);
+        let outcome = self.outcome.as_ref().map_err(Clone::clone);
+        status(&cluster, &observed, &manifest, &outcome, now)
+    }
+
+    /// As it is after a status was written.
+    fn after(mut self, status: &ShardClusterStatus) -> Self {
+        self.resource["status"] = serde_json::to_value(status).unwrap();
+        self
+    }
+}
+
+fn condition<'a>(status: &'a ShardClusterStatus, name: &str) -> &'a Condition {
+    status.conditions.iter().find(|one| one.type_ == name).unwrap()
+}
+
+#[test]
+fn all_is_well() {
+    let status = running().status();
+    assert_eq!(status.phase, Some(Phase::Running));
+    assert!(status.conditions.iter().all(|one| one.status == "True"), "{:?}", status.conditions);
+    assert_eq!(status.conditions.len(), 7);
+    assert_eq!((status.observed_generation, status.replicas), (Some(7), 2));
+    assert_eq!(status.ready_shards.as_deref(), Some("2/2"));
+    assert_eq!(status.endpoint.as_deref(), Some("http://llama-gateway.llm.svc:8080"));
+    assert_eq!(
+        status.selector.as_deref(),
+        Some(
+            "app.kubernetes.io/component=shard,app.kubernetes.io/instance=llama,app.kubernetes.io/name=shardcluster,shardcluster.io/shard=0"
+        )
+    );
+    let plan = status.plan.unwrap();
+    assert_eq!(plan.tolerates, ["the loss of any one node"]);
+    assert_eq!(plan.shards[1].kv_bytes, 4 * 4096 * 1024);
+    assert_eq!(plan.shards[1].memory_request.as_deref(), Some("382Mi"));
+    let row = &status.shards[1];
+    assert_eq!((row.desired_replicas, row.ready_replicas, row.loaded_replicas), (2, 2, 2));
+    assert_eq!(row.peer_ids, ["peer-1-0", "peer-1-1"]);
+    assert_eq!(row.nodes, ["node-0", "node-1"]);
+}
+
+/// What changes, and what a condition then says: its status, its reason, and a part of its message.
+type Case = (&'static str, fn(&mut Scene), &'static str, &'static str, &'static str, &'static str);
+
+#[test]
+fn every_cause_is_told() {
+    use condition::{
+        BOOTSTRAP_READY, GATEWAY_READY, MODEL_AVAILABLE, PIPELINE_COMPLETE, READY, RESILIENT, SHARDS_READY,
+    };
+    let cases: Vec<Case> = vec![
+        (
+            "a download",
+            |scene| {
+                scene.shard_1_has(json!({}));
+                scene.sees(|seen| {
+                    let download = Download { percent: 43.9, peers: 2, ..Download::default() };
+                    seen.shards[1].replicas = vec![ReplicaStatus { download, ..ReplicaStatus::default() }];
+                });
+            },
+            PIPELINE_COMPLETE,
+            "False",
+            "ShardsMissing",
+            "layers 2-4: shard 1 is downloading, 40 %, from 2 peers",
+        ),
+        (
+            "no GPU",
+            |scene| {
+                scene.shard_1_has(json!({"conditions": [{
+                    "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                    "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+                }]}));
+            },
+            SHARDS_READY,
+            "False",
+            "Unschedulable",
+            "1 of 2 shards are ready; shard 1 has a problem: pod llama-shard-1-0 fits no node: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+        ),
+        (
+            "an image",
+            |scene| scene.shard_1_has(waits("ErrImagePull", "not found: node:1")),
+            SHARDS_READY,
+            "False",
+            "ImagePull",
+            "pod llama-shard-1-0 cannot get its image node:1: not found: node:1",
+        ),
+        (
+            "an image, between two attempts",
+            |scene| {
+                scene.shard_1_has(waits(
+                    "ImagePullBackOff",
+                    "Back-off pulling image \"node:1\": ErrImagePull: not found: node:1",
+                ));
+            },
+            SHARDS_READY,
+            "False",
+            "ImagePull",
+            "pod llama-shard-1-0 cannot get its image node:1: not found: node:1",
+        ),
+        (
+            "a crash loop",
+            |scene| {
+                let mut status = waits("CrashLoopBackOff", "back-off 5m0s");
+                status["containerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 3}});
+                scene.shard_1_has(status);
+            },
+            SHARDS_READY,
+            "False",
+            "CrashLoop",
+            "crashes again and again: it ends with exit code 3",
+        ),
+        (
+            "memory",
+            |scene| {
+                let mut status = waits("CrashLoopBackOff", "back-off 5m0s");
+                status["containerStatuses"][0]["lastState"] =
+                    json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+                scene.shard_1_has(status);
+            },
+            PIPELINE_COMPLETE,
+            "False",
+            "ShardsMissing",
+            "layers 2-4: shard 1 has a problem: pod llama-shard-1-0 was killed because it used more memory than its limit of 1Gi (OOMKilled)",
+        ),
+        (
+            "a gateway that does not answer",
+            |scene| scene.gateway = GatewayView::Unreachable("timeout".into()),
+            PIPELINE_COMPLETE,
+            "Unknown",
+            "GatewayUnreachable",
+            "no gateway answers: timeout",
+        ),
+        (
+            "a gateway that is not there",
+            |scene| {
+                scene.gateway = GatewayView::NotReady;
+                scene.pods.retain(|pod| pod["metadata"]["name"] != "llama-gateway-0");
+            },
+            READY,
+            "False",
+            "NoPods",
+            "there are no gateway pods yet",
+        ),
+        (
+            "the same, of the gateway",
+            |scene| scene.pod("llama-gateway-0")["status"] = json!({}),
+            GATEWAY_READY,
+            "False",
+            "Starting",
+            "the gateway pods are starting",
+        ),
+        (
+            "a bootstrap on its way out",
+            |scene| {
+                scene.pod("llama-bootstrap-0")["metadata"]["deletionTimestamp"] =
+                    "2026-01-01T00:00:00Z".into();
+            },
+            BOOTSTRAP_READY,
+            "False",
+            "Starting",
+            "",
+        ),
+        (
+            "a model on its way",
+            |scene| {
+                scene.sees(|seen| {
+                    seen.manifest = None;
+                    seen.pipeline_complete = false;
+                    seen.origin.percent = 64.0;
+                });
+            },
+            MODEL_AVAILABLE,
+            "False",
+            "Downloading",
+            "the origin has 60 % of the model",
+        ),
+        (
+            "no token yet",
+            |scene| {
+                scene.sees(|seen| {
+                    seen.pipeline_complete = false;
+                    seen.reason = "the probe is under way".into();
+                });
+            },
+            READY,
+            "False",
+            "NotProven",
+            "the probe is under way",
+        ),
+        (
+            "one node for two",
+            |scene| scene.pod("llama-shard-0-1")["spec"]["nodeName"] = "node-0".into(),
+            RESILIENT,
+            "False",
+            "ReplicasShareNode",
+            "all 2 ready pods of shard 0 run on node node-0",
+        ),
+        (
+            "suspended",
+            |scene| scene.resource["spec"]["suspend"] = true.into(),
+            READY,
+            "False",
+            "Suspended",
+            "everything but the gateway is stopped",
+        ),
+        (
+            "refused",
+            |scene| scene.outcome = Err("exceeded quota".into()),
+            READY,
+            "False",
+            "ApplyFailed",
+            "exceeded quota",
+        ),
+        (
+            "a volume that cannot grow",
+            |scene| {
+                let message = "claim x cannot grow".into();
+                let note = Note { workload: Workload::Shard(1), reason: "VolumeNotResized", message };
+                scene.outcome = Ok(Applied { writes: 0, notes: vec![note] });
+            },
+            SHARDS_READY,
+            "True",
+            "VolumeNotResized",
+            "2 of 2 shards are ready; but claim x cannot grow",
+        ),
+    ];
+    for (case, change, name, holds, reason, message) in cases {
+        let mut scene = running();
+        change(&mut scene);
+        let status = scene.status();
+        let found = condition(&status, name);
+        assert_eq!((&*found.status, &*found.reason), (holds, reason), "{case}: {}", found.message);
+        assert!(found.message.contains(message), "{case}: {}", found.message);
+        assert!(
+            status.conditions.iter().all(|one| !one.message.is_empty()),
+            "{case}: {:?}",
+            status.conditions
+        );
+    }
+}
+
+fn waits(reason: &str, message: &str) -> Value {
+    json!({"containerStatuses": [{
+        "name": "c", "image": "node:1", "imageID": "", "ready": false, "restartCount": 1,
+        "state": {"waiting": {"reason": reason, "message": message}},
+    }]})
+}
+
+#[test]
+fn phases() {
+    let phase = |change: fn(&mut Scene)| {
+        let mut scene = running();
+        change(&mut scene);
+        scene.status().phase.unwrap()
+    };
+    let unknown: fn(&mut Scene) = |scene| {
+        scene.sees(|seen| {
+            seen.manifest = None;
+            seen.pipeline_complete = false;
+        });
+    };
+    assert_eq!(phase(unknown), Phase::Downloading);
+    assert_eq!(phase(|scene| scene.gateway = GatewayView::NotReady), Phase::Pending);
+    assert_eq!(phase(|scene| drop(scene.pods.pop())), Phase::Degraded, "a replica less");
+    assert_eq!(phase(|scene| scene.sees(|seen| seen.pipeline_complete = false)), Phase::Loading);
+    assert_eq!(phase(|scene| scene.resource["spec"]["shards"]["replicas"] = 0.into()), Phase::Suspended);
+
+    let mut later = running().after(&running().status());
+    later.shard_1_has(json!({}));
+    assert_eq!(later.status().phase, Some(Phase::Degraded), "it has served");
+}
+
+#[test]
+fn times_change_with_a_status_and_with_nothing_else() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let time = |status: &ShardClusterStatus, name| condition(status, name).last_transition_time.0.as_second();
+    let first = running().status_at(at(1000));
+
+    let same = running().after(&first);
+    assert_eq!(same.status_at(at(2000)), first, "nothing to write");
+
+    let mut lost = running().after(&first);
+    lost.shard_1_has(json!({}));
+    let second = lost.status_at(at(2000));
+    assert_eq!(time(&second, condition::SHARDS_READY), 2000);
+    assert_eq!(time(&second, condition::GATEWAY_READY), 1000);
+
+    let mut told = running().after(&second);
+    told.shard_1_has(waits("ErrImagePull", "not found"));
+    let third = told.status_at(at(3000));
+    assert_ne!(
+        condition(&third, condition::SHARDS_READY).reason,
+        condition(&second, condition::SHARDS_READY).reason
+    );
+    assert_eq!(time(&third, condition::SHARDS_READY), 2000, "still false");
+}
+
+#[test]
+fn what_a_gateway_knew_stays_while_none_answers() {
+    let first = running().status();
+    let mut scene = running().after(&first);
+    scene.gateway = GatewayView::Unreachable("gone".into());
+    let status = scene.status();
+    assert_eq!((&status.plan, &status.model, &status.shards), (&first.plan, &first.model, &first.shards));
+    assert_eq!(condition(&status, condition::MODEL_AVAILABLE).status, "True");
+    assert_eq!(status.phase, Some(Phase::Degraded));
+    assert!(!status.pipeline_complete);
+}
+
+#[test]
+fn an_invalid_spec_is_told_and_the_rest_stays() {
+    let before = running().status();
+    let scene = running().after(&before);
+    let resource: ShardCluster = serde_json::from_value(scene.resource).unwrap();
+    let now = Timestamp::from_second(9).unwrap();
+    let status = invalid(&resource, &SpecError::Source { found: 2 }, now);
+    let ready = condition(&status, condition::READY);
+    assert_eq!((&*ready.status, &*ready.reason), ("False", "InvalidSpec"));
+    assert!(ready.message.contains("exactly one"), "{}", ready.message);
+    assert_eq!(status.phase, Some(Phase::Failed));
+    assert_eq!(status.shards, before.shards);
+    assert_eq!(status.conditions.len(), before.conditions.len());
+}
