@@ -45,9 +45,11 @@ impl Binaries {
     /// Where one can be had in no way.
     pub async fn get(tools: &[&str]) -> Result<Self, BinariesError> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("binaries");
-        let output =
-            Command::new(&script).args(tools).stdin(Stdio::null()).stderr(Stdio::inherit()).output().await;
-        let output = output.map_err(|source| BinariesError::Run { script: script.clone(), source })?;
+        let run = |source| BinariesError::Run { script: script.clone(), source };
+        let mut command = Command::new(&script);
+        // Not `output()`, which would keep what it says on standard error.
+        command.args(tools).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let output = command.spawn().map_err(run)?.wait_with_output().await.map_err(run)?;
         let said = String::from_utf8_lossy(&output.stdout);
         let paths: HashMap<String, PathBuf> = said
             .lines()

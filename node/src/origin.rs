@@ -314,18 +314,18 @@ impl Progress<'_> {
     fn at(&mut self, bytes: u64, total: Option<u64>) {
         let now = Instant::now();
         let rate = self.meter.at(now, bytes);
+        let percent = total.map_or(0.0, |total| meter::percent(bytes, total));
         self.task.status.send_modify(|status| {
             if bytes > status.bytes && rate > 0.0 {
                 status.error = None;
             }
             (status.bytes, status.total, status.bytes_per_s) = (bytes, total, rate);
-            status.percent = total.map_or(0.0, |total| meter::percent(bytes, total));
+            status.percent = percent;
             status.eta_s = total.and_then(|total| meter::eta(bytes, total, rate));
         });
         if self.state == State::Fetching && self.announced.is_none_or(|at| now.duration_since(at) >= ANNOUNCE)
         {
             self.announced = Some(now);
-            let percent = total.map_or(0.0, |total| meter::percent(bytes, total));
             // Not every byte is news for the whole fleet.
             let percent = percent as u8 / 5 * 5;
             if self.task.known.read(Registry::origin).is_none_or(|known| known.percent != percent) {

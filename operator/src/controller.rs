@@ -17,7 +17,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
@@ -31,6 +31,7 @@ use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use crate::apply::{self, ApplyError};
@@ -39,7 +40,7 @@ use crate::desired::meta::{INSTANCE, MANAGED_BY, MANAGER};
 use crate::desired::{Facts, desired};
 use crate::facts;
 use crate::keys::{self, KeysError};
-use crate::observe::{self, Gateways, ObserveError};
+use crate::observe::{self, GatewayView, Gateways, ObserveError};
 use crate::settings::Settings;
 use crate::status::{self, Outcome};
 use crate::validate::validate;
@@ -50,6 +51,8 @@ pub use write::WriteStatusError;
 const SOON: Duration = Duration::from_secs(2);
 /// When all is well, what only a gateway sees is looked at again.
 const LATER: Duration = Duration::from_secs(30);
+/// What is under way when the operator is told to stop may take so long: less than the 30 s that Kubernetes gives a pod.
+const GRACE: Duration = Duration::from_secs(20);
 /// Several events of one cause are one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
@@ -58,8 +61,8 @@ struct Context {
     client: Client,
     settings: Settings,
     gateways: Gateways,
-    /// Failures in a row, of ShardClusters that have any.
-    failures: Mutex<HashMap<ObjectRef<ShardCluster>, u32>>,
+    /// Failures in a row, of ShardClusters that have any, by namespace and name.
+    failures: Mutex<HashMap<(String, String), u32>>,
 }
 
 /// Why a ShardCluster is not as its spec says.
@@ -82,7 +85,7 @@ pub enum ReconcileError {
     Status(#[source] WriteStatusError),
 }
 
-/// Watches and reconciles until `shutdown`, then until what is under way is done.
+/// Watches and reconciles until `shutdown`, then until what is under way is done, or has taken 20 s.
 pub async fn run(
     client: Client,
     settings: Settings,
@@ -93,8 +96,11 @@ pub async fn run(
     let config = Config::default().concurrency(settings.concurrency).debounce(DEBOUNCE);
     let context = Arc::new(Context { client, settings, gateways, failures: Mutex::default() });
     let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+    let shutdown = shutdown.shared();
     // Only the metadata of pods and children is kept in memory or sent here; a reconcile reads the bodies that it needs.
-    Controller::new(scope.api::<ShardCluster>(), watcher::Config::default())
+    let controller = Controller::new(scope.api::<ShardCluster>(), watcher::Config::default());
+    let clusters = controller.store();
+    let reconciles = controller
         .with_config(config)
         .owns(scope.api::<StatefulSet>(), ours())
         .owns(scope.api::<Deployment>(), ours())
@@ -103,20 +109,32 @@ pub async fn run(
         .owns(scope.api::<PodDisruptionBudget>(), ours())
         .owns(scope.api::<NetworkPolicy>(), ours())
         .watches(scope.api::<PartialObjectMeta<Pod>>(), ours(), |pod| cluster_of(&pod))
-        .graceful_shutdown_on(shutdown)
+        .graceful_shutdown_on(shutdown.clone())
         .run(reconcile, error_policy, Arc::clone(&context))
         .for_each(|result| {
             match result {
                 Ok((cluster, _)) => debug!(%cluster, "reconciled"),
-                Err(RunError::ObjectNotFound(gone)) => debug!(cluster = %gone, "gone"),
+                Err(RunError::ObjectNotFound(gone)) => {
+                    context.forget(&(gone.namespace.clone().unwrap_or_default(), gone.name.clone()));
+                    debug!(cluster = %gone, "gone");
+                }
                 // error_policy has told of it.
                 Err(RunError::ReconcilerFailed(..)) => {}
                 Err(error) => warn!(error = %policy::words(&error), "a watch was interrupted"),
             }
             std::future::ready(())
-        })
-        .await;
-    info!("all reconciles are done");
+        });
+    let limit = async {
+        shutdown.await;
+        // kube's runner takes no notice of a shutdown before it knows what there is: nothing is under way then.
+        if clusters.wait_until_ready().now_or_never().is_some() {
+            sleep(GRACE).await;
+        }
+    };
+    tokio::select! {
+        () = reconciles => info!("all reconciles are done"),
+        () = limit => info!("the operator ends with what it has"),
+    }
 }
 
 /// One namespace, or all.
@@ -145,7 +163,7 @@ fn cluster_of(pod: &PartialObjectMeta<Pod>) -> Option<ObjectRef<ShardCluster>> {
 
 async fn reconcile(resource: Arc<ShardCluster>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let action = steps(&resource, &context).await?;
-    context.forget(&resource);
+    context.forget(&key(&resource));
     Ok(action)
 }
 
@@ -190,7 +208,9 @@ async fn steps(resource: &ShardCluster, context: &Context) -> Result<Action, Rec
     if applied.writes > 0 {
         info!(%namespace, name, writes = applied.writes, "applied");
     }
-    Ok(Action::requeue(if next.pipeline_complete || cluster.suspended { LATER } else { SOON }))
+    // A pod that becomes ready is an event: only gateways that are there are worth asking again.
+    let settled = next.pipeline_complete || cluster.suspended || observed.gateway == GatewayView::NotReady;
+    Ok(Action::requeue(if settled { LATER } else { SOON }))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "what kube calls")]
@@ -206,13 +226,16 @@ impl Context {
     /// Counts a failure, and says how many there are in a row.
     fn failed(&self, resource: &ShardCluster) -> u32 {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(ObjectRef::from_obj(resource)).or_default();
+        let count = failures.entry(key(resource)).or_default();
         *count = count.saturating_add(1);
         *count
     }
 
-    fn forget(&self, resource: &ShardCluster) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.remove(&ObjectRef::from_obj(resource));
+    fn forget(&self, key: &(String, String)) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
+}
+
+fn key(resource: &ShardCluster) -> (String, String) {
+    (resource.namespace().unwrap_or_default(), resource.name_any())
 }

@@ -8,7 +8,7 @@ const LARGE: libc::c_int = 128 << 10;
 /// Freed bytes between what is in use: less is for the next request.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MUCH: usize = 8 << 20;
-/// Between two looks at them. Giving them back takes a millisecond for tens of MiB.
+/// Between two looks at them.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -30,11 +30,13 @@ pub fn give_back_freed_memory() {
             loop {
                 std::thread::sleep(LOOK);
                 // What was given back still counts as free: only a process that has grown since has something to give.
-                if free() > MUCH && resident() > kept + MUCH {
+                let now = resident();
+                if now > kept + MUCH && free() > MUCH {
                     trim();
                     kept = resident();
+                } else {
+                    kept = kept.min(now);
                 }
-                kept = kept.min(resident());
             }
         });
     }

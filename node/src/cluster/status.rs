@@ -9,7 +9,7 @@ use shard_wire::pipeline::{
     Download, ManifestSummary, Origin, PipelineStatus, Probe, ReplicaStatus, ShardStatus,
 };
 
-use super::view::{ClusterView, Replica};
+use super::view::{ClusterView, PlanView, Replica};
 
 /// What the gateway knows beside the view.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,38 @@ pub struct ManifestFacts {
     pub summary: ManifestSummary,
 }
 
+/// A plan, as those that serve it say, or as its manifest does while nobody serves.
+#[derive(Default)]
+struct Outline {
+    name: String,
+    model_sha256: String,
+    total_layers: u32,
+    shards: usize,
+    missing: Vec<LayerRange>,
+}
+
+impl Outline {
+    fn of_view(plan: &PlanView) -> Self {
+        Self {
+            name: plan.name.clone(),
+            model_sha256: plan.model_sha256.clone(),
+            total_layers: plan.total_layers,
+            shards: plan.shards.len(),
+            missing: plan.missing.clone(),
+        }
+    }
+
+    fn of_manifest(manifest: &ManifestFacts) -> Self {
+        Self {
+            name: manifest.plan.clone(),
+            model_sha256: manifest.model_sha256.clone(),
+            total_layers: manifest.total_layers,
+            shards: manifest.summary.shards.len(),
+            missing: vec![LayerRange { start: 0, end: manifest.total_layers }],
+        }
+    }
+}
+
 impl ClusterView {
     /// The pipeline as this view and these facts say; the revision is the caller's.
     pub fn pipeline(&self, facts: &Facts) -> PipelineStatus {
@@ -57,35 +89,21 @@ impl ClusterView {
         let manifest = facts.manifest.as_ref();
         let manifest = manifest.filter(|manifest| plan.is_none_or(|plan| plan.name == manifest.plan));
         let complete = self.complete() && facts.proved;
-        let count = plan.map(|plan| plan.shards.len());
-        let count = count.or_else(|| manifest.map(|manifest| manifest.summary.shards.len()));
-        let shards: Vec<ShardStatus> =
-            (0..count.unwrap_or(0)).map(|id| self.shard(id, manifest, facts)).collect();
-        let all_layers = |manifest: &ManifestFacts| vec![LayerRange { start: 0, end: manifest.total_layers }];
+        let Outline { name, model_sha256, total_layers, shards, missing } =
+            plan.map(Outline::of_view).or_else(|| manifest.map(Outline::of_manifest)).unwrap_or_default();
+        let shards: Vec<ShardStatus> = (0..shards).map(|id| self.shard(id, manifest, facts)).collect();
         PipelineStatus {
             revision: String::new(),
             cluster: facts.cluster.clone(),
             model: plan.map(|plan| plan.model_name.clone()).unwrap_or_default(),
-            model_sha256: plan
-                .map(|plan| plan.model_sha256.clone())
-                .or_else(|| manifest.map(|manifest| manifest.model_sha256.clone()))
-                .unwrap_or_default(),
+            model_sha256,
             model_bytes: manifest.map_or(0, |manifest| manifest.model_bytes),
-            plan: plan
-                .map(|plan| plan.name.clone())
-                .or_else(|| manifest.map(|manifest| manifest.plan.clone()))
-                .unwrap_or_default(),
-            total_layers: plan
-                .map(|plan| plan.total_layers)
-                .or_else(|| manifest.map(|manifest| manifest.total_layers))
-                .unwrap_or_default(),
+            plan: name,
+            total_layers,
             expected_shards: u32::try_from(shards.len()).unwrap_or(u32::MAX),
             discovered_shards: u32::try_from(self.discovered(shards.len())).unwrap_or(u32::MAX),
             pipeline_complete: complete,
-            missing_layers: plan
-                .map(|plan| plan.missing.clone())
-                .or_else(|| manifest.map(all_layers))
-                .unwrap_or_default(),
+            missing_layers: missing,
             swarm_ready: complete && facts.seeded,
             reason: match self.reason() {
                 reason if reason.is_empty() && !facts.failures.is_empty() => facts.failures.clone(),

@@ -2,8 +2,9 @@
 //! `GET_METRICS`. A request that is too large or no JSON still gets an answer, so it is a value
 //! here and not a broken stream.
 //!
-//! A request in JSON may take sixteen times its bytes once it is read. Small ones are bounded by how many there are; of
-//! large ones there are [`LARGE`] at most, from their first byte to their answer.
+//! A request in JSON may take many times its bytes once it is read: a list of digits has two for each, and a value in
+//! memory tens. Small ones are bounded by how many there are; of large ones there are [`LARGE`] at most, from their first
+//! byte to their answer.
 
 use std::io;
 use std::sync::Arc;

@@ -112,8 +112,8 @@ impl Shards {
         // At once, so that whoever waits until it is settled sees what begins.
         let plan = plans.borrow_and_update().clone();
         if plan.is_none() {
-            task.config.wanted.iter().for_each(|shard| task.config.obtain.missing(*shard));
-            task.told = task.config.wanted.iter().copied().collect();
+            let ShardsConfig { wanted, obtain, .. } = &task.config;
+            task.told = wanted.iter().copied().filter(|shard| obtain.tell_if_missing(*shard)).collect();
         }
         task.on_plan(plan);
         task.publish();

@@ -88,7 +88,7 @@ impl Obtain {
             }
             false => {
                 if !told {
-                    self.missing(shard);
+                    self.tell_if_missing(shard);
                 }
                 "it is not here".to_owned()
             }
@@ -108,12 +108,14 @@ impl Obtain {
         Ok((self.named(file)?, Source::Download))
     }
 
-    /// Tells that a shard is not here.
-    pub(super) fn missing(&self, shard: u32) {
-        self.console.say(&report::shard_missing(
-            shard,
-            &self.fetcher.downloads.folder().join(shard_name(shard as usize)),
-        ));
+    /// Tells that the file of a shard is not here, where it is not. True where it is not.
+    pub(super) fn tell_if_missing(&self, shard: u32) -> bool {
+        let path = self.fetcher.downloads.folder().join(shard_name(shard as usize));
+        let missing = !path.is_file();
+        if missing {
+            self.console.say(&report::shard_missing(shard, &path));
+        }
+        missing
     }
 
     async fn verified(&self, library: &Arc<Library>, shard: u32) -> Result<Verified, LoadShardError> {

@@ -38,7 +38,7 @@ const SLOTS_PER_PEER: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A stream that asks for nothing for so long gives its slot back.
 const SLOT_IDLE: Duration = Duration::from_millis(500);
-/// Pieces that one stream was given and has not confirmed: four times what an asker has under way.
+/// Pieces that one stream is given and has not confirmed: four times what an asker has under way.
 const UNCONFIRMED: usize = 4 * MAX_ASKED;
 /// News of pieces are collected for so long: at a hundred pieces a second each is not worth an answer of its own.
 const COLLECT: Duration = Duration::from_millis(200);
@@ -129,7 +129,7 @@ struct Asker {
     slot: Mutex<Option<Slot>>,
     /// Requests without an answer.
     owed: AtomicUsize,
-    /// Pieces that were sent and not confirmed, by file and offset.
+    /// Pieces that are on their way or sent, and not confirmed, by file and offset.
     given: Mutex<HashMap<([u8; 32], u64), Given>>,
 }
 
@@ -289,6 +289,8 @@ impl Asker {
                 self.send(writer, &data).await?;
             }
             Answer::Piece { mut buffer, entry, request, piece } => {
+                // Before the first byte: its confirmation may come before the last flush returns.
+                self.hold(request, piece)?;
                 self.send(writer, &buffer).await?;
                 let mut sent = buffer.len() - ANSWER_LEN;
                 while sent < request.length as usize {
@@ -301,15 +303,20 @@ impl Asker {
                 self.shelf.inner.buffers.give(buffer);
                 timeout(PATIENCE, writer.flush()).await??;
                 entry.ledger().sent(u64::from(request.length));
-                let mut given = lock(&self.given);
-                if given.len() >= UNCONFIRMED {
-                    return Err(io::Error::other(format!("{UNCONFIRMED} pieces are not confirmed")));
-                }
-                given.insert((request.what, request.offset), piece);
                 return Ok(());
             }
         }
         timeout(PATIENCE, writer.flush()).await?
+    }
+
+    /// Keeps a piece until the peer confirms it, or the stream ends.
+    fn hold(&self, request: Request, piece: Given) -> io::Result<()> {
+        let mut given = lock(&self.given);
+        if given.len() >= UNCONFIRMED {
+            return Err(io::Error::other(format!("{UNCONFIRMED} pieces are not confirmed")));
+        }
+        given.insert((request.what, request.offset), piece);
+        Ok(())
     }
 
     async fn send(&self, writer: &mut WriteHalf<Stream>, bytes: &[u8]) -> io::Result<()> {

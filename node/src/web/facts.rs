@@ -10,7 +10,7 @@ use shard_wire::manifest::{self, Manifest};
 use shard_wire::pipeline::{ManifestShard, ManifestSummary};
 use thiserror::Error;
 
-use crate::cluster::{ClusterView, ManifestFacts, PlanView};
+use crate::cluster::{ClusterView, ManifestFacts};
 use crate::library::manifest_sha256;
 use crate::model::{About, Model, ModelError};
 use crate::torrent::fetch::{self, FetchError};
@@ -60,37 +60,16 @@ pub(super) async fn learn(control: &mut Control, view: &ClusterView) -> Result<O
     let serving = || view.serving().filter(|replica| replica.shard.plan == plan.name);
     // A session fits every stage of its route.
     let contexts = serving().map(|replica| replica.shard.capabilities.context_length);
-    let context = contexts.filter(|positions| *positions > 0).min();
-    let mut result = Ok(None);
-    for replica in serving() {
-        match learn_from(control, replica.peer, replica.shard.shard_id, plan, context).await {
-            Ok(learned) => return Ok(Some(learned)),
-            Err(error) => {
-                tracing::debug!(peer = %replica.peer, "the plan could not be learned: {error}");
-                result = Err(error);
-            }
-        }
-    }
-    result
-}
-
-async fn learn_from(
-    control: &mut Control,
-    peer: PeerId,
-    shard: u32,
-    plan: &PlanView,
-    context: Option<u32>,
-) -> Result<Learned, LearnError> {
-    let (mut learned, gguf) = describe_from(control, peer, &plan.name, shard).await?;
-    learned.model = Some(Model::from_gguf(
-        &gguf,
-        About {
-            name: plan.model_name.clone(),
-            sha256: learned.manifest.model_sha256.clone(),
-            context_length: context,
-        },
-    )?);
-    Ok(learned)
+    let context_length = contexts.filter(|positions| *positions > 0).min();
+    let replicas = serving().map(|replica| (replica.peer, replica.shard.shard_id));
+    let Some((mut learned, gguf)) = first_of(control, &plan.name, replicas).await? else { return Ok(None) };
+    let about = About {
+        name: plan.model_name.clone(),
+        sha256: learned.manifest.model_sha256.clone(),
+        context_length,
+    };
+    learned.model = Some(Model::from_gguf(&gguf, about)?);
+    Ok(Some(learned))
 }
 
 /// Learns of a plan that nobody serves yet what its manifest says, from one of those that have its files.
@@ -102,10 +81,20 @@ pub(super) async fn describe(
     plan: &str,
     seeders: Vec<PeerId>,
 ) -> Result<Option<Learned>, LearnError> {
+    let first_shards = seeders.into_iter().map(|peer| (peer, 0));
+    Ok(first_of(control, plan, first_shards).await?.map(|(learned, _)| learned))
+}
+
+/// From the first peer that gives the manifest, and the header of the shard that is named with it.
+async fn first_of(
+    control: &mut Control,
+    plan: &str,
+    peers: impl Iterator<Item = (PeerId, u32)>,
+) -> Result<Option<(Learned, Gguf)>, LearnError> {
     let mut result = Ok(None);
-    for peer in seeders {
-        match describe_from(control, peer, plan, 0).await {
-            Ok((learned, _)) => return Ok(Some(learned)),
+    for (peer, shard) in peers {
+        match learn_from(control, peer, plan, shard).await {
+            Ok(learned) => return Ok(Some(learned)),
             Err(error) => {
                 tracing::debug!(%peer, "the plan could not be learned: {error}");
                 result = Err(error);
@@ -115,7 +104,7 @@ pub(super) async fn describe(
     result
 }
 
-async fn describe_from(
+async fn learn_from(
     control: &mut Control,
     peer: PeerId,
     plan: &str,

@@ -96,6 +96,16 @@ fn a_node_without_it_makes_its_folder_and_fetches_it() {
     assert!(dir.0.join("shard-0.gguf").is_file());
 }
 
+#[test]
+fn a_file_that_is_here_without_a_manifest_is_not_called_missing() {
+    let (source, dir) = (split("documents-manifest", "2"), split("documents-file", "2"));
+    std::fs::remove_file(dir.0.join("manifest.json")).unwrap();
+    let bootstrap = Bootstrap::start("dual", &["--shards-dir", source.0.to_str().unwrap()]);
+    let node = bootstrap.node("dual", &dir, &SHARD);
+    let said = node.process.says("[SHARD] ✓✓✓ SHARD 0 LOADED");
+    assert!(!said.contains("NOT FOUND LOCALLY") && !said.contains("Downloaded shard-0.gguf"), "{said}");
+}
+
 /// What a peer calls itself by identify.
 async fn called(address: &str) -> String {
     let mut swarm = SwarmBuilder::with_new_identity()

@@ -40,14 +40,3 @@ pub enum ApplyError {
         source: serde_json::Error,
     },
 }
-
-impl ApplyError {
-    /// What the API server said, where it was asked.
-    #[must_use]
-    pub fn api(&self) -> Option<&kube::Error> {
-        match self {
-            Self::Write { source, .. } => Some(source),
-            Self::NotOurs { .. } | Self::Json { .. } => None,
-        }
-    }
-}

@@ -4,6 +4,8 @@
 
 use kube::core::Rule;
 
+const EXTENDED: &str =
+    "self.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$')";
 const OBJECT: &str = "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
 const IMAGE: &str = r"self.matches('^(([-.a-zA-Z0-9]+|\\[[0-9a-fA-F:]+\\])(:[0-9]+)?/)?[a-z0-9]+([-._]+[a-z0-9]+)*(/[a-z0-9]+([-._]+[a-z0-9]+)*)*(:[A-Za-z0-9_][-.A-Za-z0-9_]*)?(@[a-z0-9]+:[0-9a-fA-F]+)?$')";
 const RELATIVE: &str = "!self.startsWith('/') && !self.split('/').exists(p, p in ['', '.', '..'])";
@@ -26,6 +28,12 @@ pub(super) fn class(field: &str) -> Rule {
     let message =
         format!("{field} must be the name of a StorageClass: lower-case letters, digits, '-' and '.'");
     Rule::new(format!("self == '' || {OBJECT}")).message(&*message)
+}
+
+/// What a device plugin calls its devices.
+pub(super) fn extended_resource(field: &str) -> Rule {
+    let message = format!("{field} must be the name of an extended resource, such as nvidia.com/gpu");
+    Rule::new(EXTENDED).message(&*message)
 }
 
 /// What a container runtime can pull.

@@ -93,7 +93,7 @@ pub struct GpuSpec {
     /// What the device plugin calls it.
     #[serde(default = "gpu_resource")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$')").message("resourceName must be the name of an extended resource, such as nvidia.com/gpu"))]
+    #[x_kube(validation = rules::extended_resource("resourceName"))]
     pub resource_name: String,
     /// GPUs of a pod; 0 is the CPU.
     #[serde(default = "gpu_count")]
@@ -146,7 +146,7 @@ pub struct GpuOverride {
     /// What the device plugin calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$')").message("resourceName must be the name of an extended resource, such as nvidia.com/gpu"))]
+    #[x_kube(validation = rules::extended_resource("resourceName"))]
     pub resource_name: Option<String>,
     /// GPUs of a pod; 0 is the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::fleet::{Fleet, Group, ShardView};
+use super::fleet::{Fleet, Group, ShardView, in_steps};
 use super::resilience::Resilience;
 use crate::apply::{Note, Workload};
 use crate::cluster::Cluster;
@@ -118,8 +118,7 @@ pub(super) fn model_available(fleet: &Fleet<'_>, view: &GatewayView, known: bool
     }
     match (fleet.pipeline, view) {
         (Some(pipeline), _) if fleet.bootstrap.ready() > 0 => {
-            // `as` saturates.
-            let percent = (pipeline.origin.percent as u32).min(100) / 5 * 5;
+            let percent = in_steps(pipeline.origin.percent);
             finding(
                 condition,
                 Holds::False,

@@ -15,6 +15,11 @@ use crate::observe::{GatewayView, Observed};
 /// Percentages are told in steps of this, so that a download is not a write every second.
 const STEP: u32 = 5;
 
+/// A percentage as it is told. `as` saturates: one from a peer may be anything.
+pub(super) fn in_steps(percent: f32) -> u32 {
+    (percent as u32).min(100) / STEP * STEP
+}
+
 /// The pods of one part.
 pub(super) struct Group<'a> {
     pub(super) desired: u32,
@@ -108,8 +113,7 @@ impl ShardView<'_> {
     fn downloading(&self) -> Option<(u32, &ReplicaStatus)> {
         let under_way = self.replicas().iter().filter(|one| !one.loaded && one.download.percent < 100.0);
         let furthest = under_way.max_by(|a, b| a.download.percent.total_cmp(&b.download.percent))?;
-        // `as` saturates; a percentage from a peer may be anything.
-        Some(((furthest.download.percent as u32).min(100) / STEP * STEP, furthest))
+        Some((in_steps(furthest.download.percent), furthest))
     }
 
     /// What its pods wait for, in words that follow "shard N"; and one word for it.
