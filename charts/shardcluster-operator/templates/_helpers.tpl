@@ -48,7 +48,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   namespace: {{ .Release.Namespace }}
 {{- end }}
 
-{{/* What a reconcile does, and nothing else. Secrets are read by name: they are never listed or watched. */}}
+{{/* Of objects that belong to no namespace: another namespace may have a release of the same name. */}}
+{{- define "operator.clusterwide" -}}
+{{ include "operator.fullname" . }}:{{ .Release.Namespace }}
+{{- end }}
+
+{{/* What a reconcile asks for, and nothing else: e2e/tests/rbac.rs compares it with the requests. Secrets are read by name:
+they are never listed or watched. "create" is what applying asks for where there is no such object yet. */}}
 {{- define "operator.rules" -}}
 - apiGroups: [shardcluster.io]
   resources: [shardclusters]
@@ -56,10 +62,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [shardcluster.io]
   resources: [shardclusters/status]
   verbs: [patch]
-# Children name the ShardCluster as their owner; some API servers ask for this right where a child may block its deletion.
-- apiGroups: [shardcluster.io]
-  resources: [shardclusters/finalizers]
-  verbs: [update]
 - apiGroups: [""]
   resources: [services, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
@@ -77,11 +79,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get, create, patch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, delete]
+  verbs: [list, watch, delete]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [list, watch, patch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- end }}
+
+{{/* Which machines are lost, and which volumes are on them: both belong to no namespace, so no Role gives them. */}}
+{{- define "operator.machineRules" -}}
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [persistentvolumes]
+  verbs: [get]
 {{- end }}
