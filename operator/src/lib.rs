@@ -1,6 +1,7 @@
 //! Reconciles `ShardCluster` resources into the pods that serve them.
 //!
 //! ```text
+//!  watch, gateways ─▶ controller                            what the API server has, and what gateways say, as it changes
 //!  controller ─▶ reconcile ─┬▶ observe    reads the cluster: the resource, its children, their pods, the gateways
 //!                           ├▶ validate   ShardCluster (crd) + Settings ─▶ Cluster
 //!                           ├▶ keys       what Secrets hold, and new keys for what has none
@@ -16,6 +17,7 @@ pub mod controller;
 pub mod crd;
 pub mod desired;
 pub mod facts;
+pub mod gateways;
 pub mod keys;
 pub mod observe;
 mod quantity;
@@ -23,3 +25,4 @@ pub mod run;
 pub mod settings;
 pub mod status;
 pub mod validate;
+pub mod watch;

@@ -9,8 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-use crate::controller;
-use crate::observe::Gateways;
+use crate::controller::{self, GatewayPort};
 use crate::settings::Settings;
 
 /// What is logged where RUST_LOG says nothing.
@@ -53,8 +52,7 @@ pub fn operate(settings: Settings, format: LogFormat) -> Result<(), OperatorErro
         let interrupt = signal(SignalKind::interrupt()).map_err(OperatorError::Signals)?;
         let client = Client::try_default().await.map_err(OperatorError::Client)?;
         info!(?settings, "the operator starts");
-        let gateways = Gateways::on_port(HTTP_PORT);
-        controller::run(client, settings, gateways, told_to_stop(terminate, interrupt)).await;
+        controller::run(client, settings, GatewayPort(HTTP_PORT), told_to_stop(terminate, interrupt)).await;
         Ok(())
     })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{ReconcileError, WriteStatusError};
 use crate::apply::ApplyError;
+use crate::observe::ObserveError;
 
 /// Conflicts that are retried at once; with more, two writers are at odds.
 const AT_ONCE: u32 = 5;
@@ -27,12 +28,11 @@ pub(super) enum Class {
 
 pub(super) fn of(error: &ReconcileError) -> Class {
     match error {
-        ReconcileError::Observe(error) => of_api(error.api()),
+        ReconcileError::Observe(ObserveError::Get { source, .. }) => of_api(source),
+        ReconcileError::Observe(ObserveError::Kept { .. }) => Class::Internal,
         ReconcileError::Apply(error) => of_apply(error),
         ReconcileError::Status(WriteStatusError::Write { source, .. }) => of_api(source),
-        ReconcileError::Namespace
-        | ReconcileError::Keys(_)
-        | ReconcileError::Status(WriteStatusError::Json(_)) => Class::Internal,
+        ReconcileError::Keys(_) | ReconcileError::Status(WriteStatusError::Json(_)) => Class::Internal,
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) fn jitter() -> f64 {
 }
 
 /// An error and its causes, each once, in one line. What an API server says is said in its own words.
-pub(super) fn words(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
     let mut text = own(error);
     let mut cause = error.source();
     while let Some(source) = cause {
