@@ -74,7 +74,9 @@ fn requests(log: &str) -> Result<Vec<Request>, AuditError> {
     let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let parse = |line: &str| {
         let event = serde_json::from_str(line);
-        event.map(|event| request(&event)).map_err(|source| AuditError::Line { line: line.to_owned(), source })
+        event
+            .map(|event| request(&event))
+            .map_err(|source| AuditError::Line { line: line.to_owned(), source })
     };
     whole.lines().map(parse).collect()
 }

@@ -113,8 +113,7 @@ impl ControlPlane {
 
         let etcd = start(&binaries, "etcd", &arguments::etcd(layout, ports), layout)?;
         let others = Vec::new();
-        let mut plane =
-            Self { binaries, ports, options, others, api: None, etcd, _removal: removal, folder };
+        let mut plane = Self { binaries, ports, options, others, api: None, etcd, _removal: removal, folder };
         plane.start_api_server().await?;
         if parts.controller_manager {
             plane.add("kube-controller-manager", arguments::controller_manager)?;

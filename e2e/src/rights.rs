@@ -70,27 +70,27 @@ pub enum RightsError {
 ///
 /// # Errors
 /// Where one binds a role that is not among them.
-pub fn granted(
-    objects: &[Value],
-    namespace: &str,
-    account: &str,
-) -> Result<BTreeSet<Right>, RightsError> {
+pub fn granted(objects: &[Value], namespace: &str, account: &str) -> Result<BTreeSet<Right>, RightsError> {
     let is_ours = |subject: &&Value| {
         subject["kind"] == "ServiceAccount" && subject["name"] == account && subject["namespace"] == namespace
     };
     let mut rights = BTreeSet::new();
     for binding in objects {
         let kind = binding["kind"].as_str().unwrap_or_default();
-        if !["RoleBinding", "ClusterRoleBinding"].contains(&kind) || !list(&binding["subjects"]).any(|subject| is_ours(&subject)) {
+        if !["RoleBinding", "ClusterRoleBinding"].contains(&kind)
+            || !list(&binding["subjects"]).any(|subject| is_ours(&subject))
+        {
             continue;
         }
         let wanted = &binding["roleRef"];
         let role = objects.iter().find(|role| {
-            let is_near = role["kind"] == "ClusterRole" || role["metadata"]["namespace"] == binding["metadata"]["namespace"];
+            let is_near = role["kind"] == "ClusterRole"
+                || role["metadata"]["namespace"] == binding["metadata"]["namespace"];
             role["kind"] == wanted["kind"] && role["metadata"]["name"] == wanted["name"] && is_near
         });
         let Some(role) = role else {
-            let [binding, kind, role] = [&binding["metadata"]["name"], &wanted["kind"], &wanted["name"]].map(text);
+            let [binding, kind, role] =
+                [&binding["metadata"]["name"], &wanted["kind"], &wanted["name"]].map(text);
             return Err(RightsError::NoRole { binding, kind, role });
         };
         let within = (kind == "RoleBinding").then(|| text(&binding["metadata"]["namespace"]));
@@ -103,7 +103,9 @@ fn of_rule(rule: &Value, namespace: Option<&str>) -> Vec<Right> {
     let names: Vec<_> = list(&rule["resourceNames"]).map(|name| Some(text(name))).collect();
     let names = if names.is_empty() { vec![None] } else { names };
     let mut rights = Vec::new();
-    for (group, resource) in list(&rule["apiGroups"]).flat_map(|group| list(&rule["resources"]).map(move |one| (group, one))) {
+    for (group, resource) in
+        list(&rule["apiGroups"]).flat_map(|group| list(&rule["resources"]).map(move |one| (group, one)))
+    {
         let (group, resource) = (text(group), text(resource));
         let resource = if group.is_empty() { resource } else { format!("{group}/{resource}") };
         for verb in list(&rule["verbs"]) {
@@ -130,7 +132,8 @@ fn text(value: &Value) -> String {
 #[must_use]
 pub fn compare(granted: &BTreeSet<Right>, requests: &[Request], untried: &[Untried]) -> BTreeSet<Difference> {
     let refused = requests.iter().filter(|request| request.code == 403);
-    let mut differences: BTreeSet<_> = refused.map(|request| Difference::Refused(request.to_string())).collect();
+    let mut differences: BTreeSet<_> =
+        refused.map(|request| Difference::Refused(request.to_string())).collect();
     let excused = |right: &Right| untried.iter().any(|excuse| excuse.covers(&right.verb, &right.resource));
     for right in granted {
         let used = requests.iter().any(|request| right.is_for(request));
@@ -140,7 +143,9 @@ pub fn compare(granted: &BTreeSet<Right>, requests: &[Request], untried: &[Untri
             (true, false) | (false, true) => {}
         }
     }
-    for (excuse, verb) in untried.iter().flat_map(|excuse| excuse.verbs.iter().map(move |verb| (excuse, verb))) {
+    for (excuse, verb) in
+        untried.iter().flat_map(|excuse| excuse.verbs.iter().map(move |verb| (excuse, verb)))
+    {
         if !granted.iter().any(|right| right.verb == *verb && right.resource == excuse.resource) {
             differences.insert(Difference::NotGranted(format!("{verb} {}", excuse.resource)));
         }
@@ -192,7 +197,13 @@ impl fmt::Display for Request {
     }
 }
 
-fn line(f: &mut fmt::Formatter<'_>, verb: &str, resource: &str, name: Option<&str>, namespace: Option<&str>) -> fmt::Result {
+fn line(
+    f: &mut fmt::Formatter<'_>,
+    verb: &str,
+    resource: &str,
+    name: Option<&str>,
+    namespace: Option<&str>,
+) -> fmt::Result {
     write!(f, "{verb} {resource}")?;
     name.map_or(Ok(()), |name| write!(f, " {name}"))?;
     namespace.map_or(Ok(()), |namespace| write!(f, " in {namespace}"))

@@ -96,7 +96,8 @@ fn a_right_is_needed_where_a_request_is_within_it() {
 #[test]
 fn every_difference_is_found_and_nothing_else() {
     let untried = [Untried { resource: "nodes", verbs: &["get", "list"], why: "no node is lost" }];
-    let rights = |lines: &[&str]| -> BTreeSet<Right> { lines.iter().map(|line| right(line, None, None)).collect() };
+    let rights =
+        |lines: &[&str]| -> BTreeSet<Right> { lines.iter().map(|line| right(line, None, None)).collect() };
     let get = |code| request("get pods", Some("n"), Some("a"), code);
     let nodes = || request("get nodes", None, Some("a"), 200);
     let table: [(&[&str], Vec<Request>, &[&str]); 6] = [
