@@ -82,14 +82,34 @@ async fn every_right_is_needed_and_none_is_missing() {
 
         let kubeconfig = plane.kubeconfig_as(&system, account).await.unwrap();
         let operator = operator::Operator::start(&format!("rbac-{variant}"), &args_of(&objects), &kubeconfig);
+        let told = ToldOfRefusals { plane: &plane, namespace: &system, account };
         life::live(&plane, &client, &user).await;
         operator.stop().await;
+        drop(told);
 
         let requests = plane.requests_of(&system, account).unwrap();
         let granted = granted(&objects, &system, account).unwrap();
         let differences = compare(&granted, &requests, &UNTRIED);
         let lines: Vec<_> = differences.iter().map(|one| format!("  {one}")).collect();
         assert!(lines.is_empty(), "{variant}, of {} requests:\n{}", requests.len(), lines.join("\n"));
+    }
+}
+
+/// An operator that was refused does not go on, and what is waited for does not come: here is why.
+struct ToldOfRefusals<'a> {
+    plane: &'a ControlPlane,
+    namespace: &'a str,
+    account: &'a str,
+}
+
+impl Drop for ToldOfRefusals<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut requests = self.plane.requests_of(self.namespace, self.account).unwrap_or_default();
+            requests.retain(|request| request.code == 403);
+            eprintln!("{} requests were refused", requests.len());
+            requests.first().inspect(|first| eprintln!("  first: {first}"));
+        }
     }
 }
 
