@@ -2,86 +2,34 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod helm;
+
+use std::path::Path;
 
 use clap::Parser;
+use helm::{args_of, helm, install, kubectl, of_kind, one, run, template, tree};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
-use serde::Deserialize;
 use serde_json::{Value, json};
-use shard_e2e::binaries::{Binaries, BinariesError, may_skip};
 use shard_e2e::{ControlPlane, namespace, shared, until};
 use shard_operator::cli::Cli;
 
 const DEFINITION: &str = "shardclusters.shardcluster.io";
-
-fn tree(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
-
-fn chart() -> String {
-    tree("charts/shardcluster-operator").display().to_string()
-}
-
-/// Where Helm is; `None` where it may be missing.
-async fn helm() -> Option<PathBuf> {
-    match Binaries::get(&["helm"]).await {
-        Err(BinariesError::Missing { .. }) if may_skip() => None,
-        binaries => Some(binaries.unwrap().path("helm")),
-    }
-}
-
-/// What a program prints; what it says on standard error where it fails.
-fn run<A: AsRef<OsStr>>(program: &Path, args: &[A], kubeconfig: Option<&Path>) -> Result<String, String> {
-    let mut command = Command::new(program);
-    // Without one, nothing outside this test is reached.
-    command.args(args).env("KUBECONFIG", kubeconfig.unwrap_or(Path::new("/dev/null")));
-    let output = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
-
-/// The objects of a release named `op` in namespace `system`.
-fn template(helm: &Path, values: &[&str]) -> Result<Vec<Value>, String> {
-    let chart = chart();
-    let mut args = vec!["template", "op", &chart, "--namespace=system", "--kube-version=1.34.4"];
-    args.extend(values.iter().flat_map(|value| ["--set", value]));
-    let printed = run(helm, &args, None)?;
-    let documents = serde_yaml::Deserializer::from_str(&printed);
-    let objects = documents.map(|one| Value::deserialize(one).unwrap());
-    Ok(objects.filter(|object: &Value| !object.is_null()).collect())
-}
-
-fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
-    objects.iter().filter(|object| object["kind"] == kind).collect()
-}
-
-fn one<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
-    let found = of_kind(objects, kind);
-    assert_eq!(found.len(), 1, "{kind}");
-    found[0]
-}
+const LEASE: &str = "shardcluster-operator";
 
 /// By the operator's own command line.
 fn understood(args: &[&str]) {
     Cli::try_parse_from(["operator"].iter().chain(args)).unwrap();
 }
 
-fn args_of(objects: &[Value]) -> Vec<&str> {
-    let container = &one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0];
-    container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect()
-}
-
 #[tokio::test]
 async fn lint_finds_nothing() {
     let Some(helm) = helm().await else { return };
-    run(&helm, &["lint", "--strict", &chart()], None).unwrap();
+    run(&helm, &["lint", "--strict", &helm::chart()], None).unwrap();
 }
 
 #[tokio::test]
@@ -115,9 +63,10 @@ async fn by_default_one_operator_looks_after_all_namespaces() {
 async fn with_a_namespace_of_its_own_the_operator_has_no_rights_elsewhere() {
     let Some(helm) = helm().await else { return };
     let objects = template(&helm, &["watchNamespace=llm", "rbac.aggregate=false"]).unwrap();
-    assert!(
-        of_kind(&objects, "ClusterRole").is_empty() && of_kind(&objects, "ClusterRoleBinding").is_empty()
-    );
+    // Machines and their volumes are in no namespace.
+    let rules = one(&objects, "ClusterRole")["rules"].as_array().unwrap();
+    let resources: Vec<&Value> = rules.iter().map(|rule| &rule["resources"]).collect();
+    assert_eq!(resources, [&json!(["nodes"]), &json!(["persistentvolumes"])]);
     let namespaces = |kind: &str| -> Vec<Value> {
         let mut found: Vec<Value> =
             of_kind(&objects, kind).iter().map(|object| object["metadata"]["namespace"].clone()).collect();
@@ -172,7 +121,8 @@ async fn what_is_optional_comes_when_asked_for() {
     assert_eq!(deployment["spec"]["replicas"], 2);
     let container = &pod["spec"]["containers"][0];
     assert!(container["image"].as_str().unwrap().starts_with("shardcluster/operator@sha256:8d7f"));
-    assert_eq!(container["env"], json!([{"name": "RUST_LOG", "value": "debug"}]));
+    let pod_name = json!({"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}});
+    assert_eq!(container["env"], json!([pod_name, {"name": "RUST_LOG", "value": "debug"}]));
     let args = args_of(&objects);
     for flag in [
         "--auto-upgrade",
@@ -266,8 +216,8 @@ const NEEDED: [(&str, &str, &str, &[&str]); 12] = [
     ("policy", "poddisruptionbudgets", "", ALL),
     ("networking.k8s.io", "networkpolicies", "", ALL),
     ("", "secrets", "", &["get", "create", "patch"]),
-    ("", "pods", "", &["get", "list", "watch", "delete"]),
-    ("", "persistentvolumeclaims", "", &["get", "list", "watch", "patch", "delete"]),
+    ("", "pods", "", &["list", "watch", "delete"]),
+    ("", "persistentvolumeclaims", "", &["list", "watch", "patch", "delete"]),
     ("events.k8s.io", "events", "", &["create", "patch"]),
 ];
 const ALL: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
@@ -294,13 +244,6 @@ async fn restricted(client: &Client, test: &str) -> String {
     name
 }
 
-fn install(helm: &Path, plane: &ControlPlane, release: &str, system: &str, values: &[&str]) -> String {
-    let (chart, namespace) = (chart(), format!("--namespace={system}"));
-    let mut args = vec!["install", release, &chart, &namespace];
-    args.extend(values.iter().flat_map(|value| ["--set", value]));
-    run(helm, &args, Some(&plane.kubeconfig())).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn installed_it_has_its_rights_and_pods_and_the_examples_are_accepted() {
     let (Some(helm), Some(plane)) = (helm().await, shared().await.unwrap()) else { return };
@@ -323,9 +266,13 @@ async fn installed_it_has_its_rights_and_pods_and_the_examples_are_accepted() {
     let account = format!("{system}:op-shardcluster-operator");
     let user = namespace(&client, "user").await.unwrap();
     has_exactly_what_it_needs(&client, &account, &user).await;
-    let lease = |namespace: &str| json!({"namespace": namespace, "group": "coordination.k8s.io", "resource": "leases", "verb": "update"});
-    assert!(may(&client, &account, lease(&system)).await);
-    assert!(!may(&client, &account, lease(&user)).await, "leases of others");
+    let lease = |namespace: &str, name: &str| {
+        let group = "coordination.k8s.io";
+        json!({"namespace": namespace, "group": group, "resource": "leases", "name": name, "verb": "update"})
+    };
+    assert!(may(&client, &account, lease(&system, LEASE)).await);
+    assert!(!may(&client, &account, lease(&system, "other")).await, "leases of others");
+    assert!(!may(&client, &account, lease(&user, LEASE)).await, "leases elsewhere");
 
     let pods = Api::<Pod>::namespaced(client.clone(), &system);
     until("a namespace of restricted pods takes both", || async {
@@ -343,12 +290,10 @@ async fn installed_it_has_its_rights_and_pods_and_the_examples_are_accepted() {
 }
 
 fn examples_are_accepted(plane: &ControlPlane, namespace: &str) {
-    let kubectl = plane.program("kubectl");
     let namespace = format!("--namespace={namespace}");
     let apply = |file: &Path| {
         let file = format!("--filename={}", file.display());
-        let args = ["apply", "--dry-run=server", "--validate=strict", &namespace, &file];
-        run(&kubectl, &args, Some(&plane.kubeconfig()))
+        kubectl(plane, &["apply", "--dry-run=server", "--validate=strict", &namespace, &file])
     };
     let examples = std::fs::read_dir(tree("examples")).unwrap().count();
     let said = apply(&tree("examples")).unwrap();
