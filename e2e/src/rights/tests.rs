@@ -5,7 +5,7 @@ use super::*;
 const ROLE: &str = "Role";
 const CLUSTER_ROLE: &str = "ClusterRole";
 
-fn role(kind: &str, namespace: Option<&str>, rules: Value) -> Value {
+fn role(kind: &str, namespace: Option<&str>, rules: &Value) -> Value {
     json!({"kind": kind, "metadata": {"name": "r", "namespace": namespace}, "rules": rules})
 }
 
@@ -22,34 +22,34 @@ fn given(objects: &[Value]) -> Vec<String> {
 
 #[test]
 fn rights_are_those_of_bound_roles_where_they_are_bound() {
-    let pods = || json!([{"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get"]}]);
-    let sets = || json!([{"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get", "list"]}]);
-    let lease = || json!([{"apiGroups": ["x.io"], "resources": ["leases"], "resourceNames": ["a", "b"], "verbs": ["get"]}]);
+    let pods = json!([{"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get"]}]);
+    let sets = json!([{"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["get", "list"]}]);
+    let lease = json!([{"apiGroups": ["x.io"], "resources": ["leases"], "resourceNames": ["a", "b"], "verbs": ["get"]}]);
     let (everywhere, here) = ("ClusterRoleBinding", "RoleBinding");
     let table: [(Vec<Value>, &[&str]); 6] = [
-        (vec![role(CLUSTER_ROLE, None, pods())], &[]),
+        (vec![role(CLUSTER_ROLE, None, &pods)], &[]),
         (
-            vec![role(CLUSTER_ROLE, None, pods()), binding(everywhere, None, CLUSTER_ROLE, "op")],
+            vec![role(CLUSTER_ROLE, None, &pods), binding(everywhere, None, CLUSTER_ROLE, "op")],
             &["get pods", "get pods/log"],
         ),
-        (vec![role(CLUSTER_ROLE, None, pods()), binding(everywhere, None, CLUSTER_ROLE, "other")], &[]),
+        (vec![role(CLUSTER_ROLE, None, &pods), binding(everywhere, None, CLUSTER_ROLE, "other")], &[]),
         (
-            vec![role(ROLE, Some("n"), sets()), binding(here, Some("n"), ROLE, "op")],
+            vec![role(ROLE, Some("n"), &sets), binding(here, Some("n"), ROLE, "op")],
             &["get apps/statefulsets in n", "list apps/statefulsets in n"],
         ),
         (
-            vec![role(CLUSTER_ROLE, None, sets()), binding(here, Some("n"), CLUSTER_ROLE, "op")],
+            vec![role(CLUSTER_ROLE, None, &sets), binding(here, Some("n"), CLUSTER_ROLE, "op")],
             &["get apps/statefulsets in n", "list apps/statefulsets in n"],
         ),
         (
-            vec![role(ROLE, Some("n"), lease()), binding(here, Some("n"), ROLE, "op")],
+            vec![role(ROLE, Some("n"), &lease), binding(here, Some("n"), ROLE, "op")],
             &["get x.io/leases a in n", "get x.io/leases b in n"],
         ),
     ];
     for (objects, expected) in table {
         assert_eq!(given(&objects), expected, "{objects:?}");
     }
-    let elsewhere = [role(ROLE, Some("m"), sets()), binding(here, Some("n"), ROLE, "op")];
+    let elsewhere = [role(ROLE, Some("m"), &sets), binding(here, Some("n"), ROLE, "op")];
     assert_eq!(
         granted(&elsewhere, "system", "op").unwrap_err().to_string(),
         "b binds Role r, which is not there"
