@@ -12,6 +12,7 @@ mod policy;
 mod write;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,11 +32,11 @@ use kube::runtime::watcher;
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::time::sleep;
-use tracing::{debug, info, warn};
+use tokio::time::{Instant, sleep};
+use tracing::{Instrument, debug, info, warn};
 
 use crate::apply::{self, ApplyError};
-use crate::crd::ShardCluster;
+use crate::crd::{ShardCluster, ShardClusterStatus};
 use crate::desired::meta::{INSTANCE, MANAGED_BY, MANAGER};
 use crate::desired::{Facts, desired};
 use crate::facts;
@@ -43,8 +44,10 @@ use crate::keys::{self, KeysError};
 use crate::observe::{self, GatewayView, Gateways, ObserveError};
 use crate::settings::Settings;
 use crate::status::{self, Outcome};
+use crate::telemetry::{Key, ReconcileResult, Telemetry, logs};
 use crate::validate::validate;
-use policy::Class;
+pub use policy::Class;
+pub(crate) use policy::words;
 pub use write::WriteStatusError;
 
 /// While something is on its way that no watch tells of: a gateway's word.
@@ -61,8 +64,9 @@ struct Context {
     client: Client,
     settings: Settings,
     gateways: Gateways,
+    telemetry: Telemetry,
     /// Failures in a row, of ShardClusters that have any, by namespace and name.
-    failures: Mutex<HashMap<(String, String), u32>>,
+    failures: Mutex<HashMap<Key, u32>>,
 }
 
 /// Why a ShardCluster is not as its spec says.
@@ -90,11 +94,13 @@ pub async fn run(
     client: Client,
     settings: Settings,
     gateways: Gateways,
+    telemetry: Telemetry,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let scope = Scope { client: client.clone(), namespace: settings.watch_namespace.clone() };
     let config = Config::default().concurrency(settings.concurrency).debounce(DEBOUNCE);
-    let context = Arc::new(Context { client, settings, gateways, failures: Mutex::default() });
+    let Telemetry { metrics, health } = telemetry.clone();
+    let context = Arc::new(Context { client, settings, gateways, telemetry, failures: Mutex::default() });
     let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let shutdown = shutdown.shared();
     // Only the metadata of pods and children is kept in memory or sent here; a reconcile reads the bodies that it needs.
@@ -108,22 +114,30 @@ pub async fn run(
         .owns(scope.api::<ServiceAccount>(), ours())
         .owns(scope.api::<PodDisruptionBudget>(), ours())
         .owns(scope.api::<NetworkPolicy>(), ours())
-        .watches(scope.api::<PartialObjectMeta<Pod>>(), ours(), |pod| cluster_of(&pod))
+        .watches(scope.api::<PartialObjectMeta<Pod>>(), ours(), move |pod| {
+            cluster_of(&pod).inspect(|cluster| metrics.queued(key_of(cluster)))
+        })
         .graceful_shutdown_on(shutdown.clone())
-        .run(reconcile, error_policy, Arc::clone(&context))
+        .run(reconcile, |_, never, _| match *never {}, Arc::clone(&context))
         .for_each(|result| {
             match result {
                 Ok((cluster, _)) => debug!(%cluster, "reconciled"),
                 Err(RunError::ObjectNotFound(gone)) => {
-                    context.forget(&(gone.namespace.clone().unwrap_or_default(), gone.name.clone()));
+                    let key = (gone.namespace.clone().unwrap_or_default(), gone.name.clone());
+                    context.forget(&key);
+                    context.telemetry.metrics.forget(&key);
                     debug!(cluster = %gone, "gone");
                 }
-                // error_policy has told of it.
-                Err(RunError::ReconcilerFailed(..)) => {}
-                Err(error) => warn!(error = %policy::words(&error), "a watch was interrupted"),
+                Err(error) => warn!(error = %words(&error), "a watch was interrupted"),
             }
             std::future::ready(())
         });
+    let in_sync = async {
+        if clusters.wait_until_ready().await.is_ok() {
+            health.in_sync();
+        }
+        std::future::pending::<()>().await;
+    };
     let limit = async {
         shutdown.await;
         // kube's runner takes no notice of a shutdown before it knows what there is: nothing is under way then.
@@ -134,6 +148,7 @@ pub async fn run(
     tokio::select! {
         () = reconciles => info!("all reconciles are done"),
         () = limit => info!("the operator ends with what it has"),
+        () = in_sync => {}
     }
 }
 
@@ -161,10 +176,23 @@ fn cluster_of(pod: &PartialObjectMeta<Pod>) -> Option<ObjectRef<ShardCluster>> {
     Some(ObjectRef::new(name).within(&pod.namespace()?))
 }
 
-async fn reconcile(resource: Arc<ShardCluster>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let action = steps(&resource, &context).await?;
-    context.forget(&key(&resource));
-    Ok(action)
+/// In a span of its own; a failure is told of in it, and is one to try again.
+async fn reconcile(resource: Arc<ShardCluster>, context: Arc<Context>) -> Result<Action, Infallible> {
+    let key = key(&resource);
+    let metrics = &context.telemetry.metrics;
+    metrics.started(&key);
+    let begun = Instant::now();
+    let span = logs::reconcile(&key.0, &key.1);
+    let ended = steps(&resource, &context).instrument(span.clone()).await;
+    let result = if ended.is_ok() { ReconcileResult::Success } else { ReconcileResult::Error };
+    metrics.reconciled(result, begun.elapsed());
+    match ended {
+        Ok(action) => {
+            context.forget(&key);
+            Ok(action)
+        }
+        Err(error) => Ok(span.in_scope(|| context.failed(&key, &error))),
+    }
 }
 
 async fn steps(resource: &ShardCluster, context: &Context) -> Result<Action, ReconcileError> {
@@ -181,8 +209,9 @@ async fn steps(resource: &ShardCluster, context: &Context) -> Result<Action, Rec
     let cluster = match validate(&observed.resource, settings) {
         Ok(cluster) => cluster,
         Err(error) => {
-            info!(%namespace, name, %error, "the spec is not valid");
+            info!(%error, "the spec is not valid");
             let status = status::invalid(&observed.resource, &error, Timestamp::now());
+            context.shows(&observed.resource, &status);
             write::status(client, &observed.resource, &status).await.map_err(ReconcileError::Status)?;
             return Ok(Action::await_change());
         }
@@ -200,42 +229,54 @@ async fn steps(resource: &ShardCluster, context: &Context) -> Result<Action, Rec
         Err(error) if policy::of_apply(&error) != Class::Refused => return Err(ReconcileError::Apply(error)),
         applied => applied,
     };
-    let outcome: Outcome<'_> = applied.as_ref().map_err(|error| policy::words(error));
+    let outcome: Outcome<'_> = applied.as_ref().map_err(|error| words(error));
     // No client; then writes the status.
     let next = status::status(&cluster, &observed, &facts.manifest, &outcome, Timestamp::now());
+    context.shows(&observed.resource, &next);
     write::status(client, &observed.resource, &next).await.map_err(ReconcileError::Status)?;
     let applied = applied.map_err(ReconcileError::Apply)?;
     if applied.writes > 0 {
-        info!(%namespace, name, writes = applied.writes, "applied");
+        info!(writes = applied.writes, "applied");
     }
     // A pod that becomes ready is an event: only gateways that are there are worth asking again.
     let settled = next.pipeline_complete || cluster.suspended || observed.gateway == GatewayView::NotReady;
     Ok(Action::requeue(if settled { LATER } else { SOON }))
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "what kube calls")]
-fn error_policy(resource: Arc<ShardCluster>, error: &ReconcileError, context: Arc<Context>) -> Action {
-    let failures = context.failed(&resource);
-    let delay = policy::delay(policy::of(error), failures, policy::jitter());
-    let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
-    warn!(%namespace, name, error = %policy::words(error), failures, ?delay, "reconcile failed");
-    Action::requeue(delay)
-}
-
 impl Context {
-    /// Counts a failure, and says how many there are in a row.
-    fn failed(&self, resource: &ShardCluster) -> u32 {
+    /// Counts a failure, tells of it, and says when to try again.
+    fn failed(&self, key: &Key, error: &ReconcileError) -> Action {
+        let class = policy::of(error);
+        let failures = self.count(key);
+        let delay = policy::delay(class, failures, policy::jitter());
+        self.telemetry.metrics.failed(class);
+        warn!(error = %words(error), ?class, failures, ?delay, "reconcile failed");
+        Action::requeue(delay)
+    }
+
+    /// Failures in a row, with this one.
+    fn count(&self, key: &Key) -> u32 {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key(resource)).or_default();
+        let count = failures.entry(key.clone()).or_default();
         *count = count.saturating_add(1);
         *count
     }
 
-    fn forget(&self, key: &(String, String)) {
+    fn forget(&self, key: &Key) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    fn shows(&self, resource: &ShardCluster, status: &ShardClusterStatus) {
+        if let Some(phase) = status.phase {
+            self.telemetry.metrics.phase(key(resource), phase);
+        }
     }
 }
 
-fn key(resource: &ShardCluster) -> (String, String) {
+fn key(resource: &ShardCluster) -> Key {
     (resource.namespace().unwrap_or_default(), resource.name_any())
+}
+
+fn key_of(cluster: &ObjectRef<ShardCluster>) -> Key {
+    (cluster.namespace.clone().unwrap_or_default(), cluster.name.clone())
 }

@@ -1,6 +1,7 @@
 //! Reconciles `ShardCluster` resources into the pods that serve them.
 //!
 //! ```text
+//!  run ─▶ lead ─▶ controller, while this process leads
 //!  controller ─▶ reconcile ─┬▶ observe    reads the cluster: the resource, its children, their pods, the gateways
 //!                           ├▶ validate   ShardCluster (crd) + Settings ─▶ Cluster
 //!                           ├▶ keys       what Secrets hold, and new keys for what has none
@@ -16,10 +17,13 @@ pub mod controller;
 pub mod crd;
 pub mod desired;
 pub mod facts;
+pub mod http;
 pub mod keys;
+pub mod lead;
 pub mod observe;
 mod quantity;
 pub mod run;
 pub mod settings;
 pub mod status;
+pub mod telemetry;
 pub mod validate;

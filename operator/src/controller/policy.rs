@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::time::Duration;
 
+use prometheus_client::encoding::EncodeLabelValue;
+
 use super::{ReconcileError, WriteStatusError};
 use crate::apply::ApplyError;
 
@@ -13,8 +15,8 @@ const LAST: Duration = Duration::from_secs(120);
 const DOUBLINGS: u32 = 8;
 
 /// What an error is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Class {
     /// Somebody wrote in between.
     Conflict,
     /// The API server, a quota or a policy does not want it: users have to know.
@@ -72,7 +74,7 @@ pub(super) fn jitter() -> f64 {
 }
 
 /// An error and its causes, each once, in one line. What an API server says is said in its own words.
-pub(super) fn words(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
     let mut text = own(error);
     let mut cause = error.source();
     while let Some(source) = cause {
