@@ -119,7 +119,7 @@ impl RunArgs {
     fn process(&self) -> Process {
         Process {
             listen: self.listen,
-            pod_name: self.pod_name.as_ref().and_then(some),
+            pod_name: self.pod_name.as_deref().and_then(some),
             log_format: self.log_format,
         }
     }
@@ -130,16 +130,16 @@ impl RunArgs {
             cuda_suffix: self.cuda_suffix.clone(),
             auto_upgrade: self.auto_upgrade,
             namespace: self.namespace.clone(),
-            monitoring_namespaces: self.monitoring_namespaces.iter().filter_map(some).collect(),
-            watch_namespace: self.watch_namespace.as_ref().and_then(some),
+            monitoring_namespaces: self.monitoring_namespaces.iter().filter_map(|one| some(one)).collect(),
+            watch_namespace: self.watch_namespace.as_deref().and_then(some),
             concurrency: self.concurrency,
         }
     }
 }
 
 /// Charts set a variable to nothing where nothing is meant.
-fn some(text: &String) -> Option<String> {
-    (!text.is_empty()).then(|| text.clone())
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

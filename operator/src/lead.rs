@@ -33,8 +33,8 @@ pub(crate) use clock::uptime;
 use election::{Election, Step, TERM};
 pub use fence::Fence;
 pub(crate) use identity::identity;
+use lease::LeaseApi;
 pub use lease::LeaseError;
-use lease::{LeaseApi, Written};
 
 /// Name of the Lease.
 pub const LEASE: &str = "shardcluster-operator";
@@ -213,11 +213,11 @@ impl Candidate {
                 Step::Replace(lease) => self.api.replace(&lease).await?,
             };
             match written {
-                Written::Yes(lease) => {
+                Some(lease) => {
                     self.election.observe(Some(lease), uptime());
                     return Ok(Round::Held(sent));
                 }
-                Written::No => {
+                None => {
                     let lease = self.api.read().await?;
                     self.election.observe(lease, uptime());
                 }
@@ -231,8 +231,8 @@ impl Candidate {
         fence.close();
         let Some(lease) = self.election.release(Timestamp::now()) else { return };
         match self.api.replace(&lease).await {
-            Ok(Written::Yes(_)) => info!("the lease is given back"),
-            Ok(Written::No) => info!("the lease is another's already"),
+            Ok(Some(_)) => info!("the lease is given back"),
+            Ok(None) => info!("the lease is another's already"),
             Err(error) => warn!(error = %words(&error), "the lease could not be given back"),
         }
     }

@@ -60,8 +60,8 @@ mod tests {
     use super::*;
     use crate::lead::uptime;
 
-    fn code(method: Method, path: &str, telemetry: &Telemetry) -> u16 {
-        answer(&method, path, telemetry, uptime()).status().as_u16()
+    fn code(method: &Method, path: &str, telemetry: &Telemetry) -> u16 {
+        answer(method, path, telemetry, uptime()).status().as_u16()
     }
 
     #[test]
@@ -70,13 +70,13 @@ mod tests {
         for (path, expected) in
             [("/healthz", 200), ("/readyz", 503), ("/metrics", 200), ("/", 404), ("/metrics/", 404)]
         {
-            assert_eq!(code(Method::GET, path, &telemetry), expected, "{path}");
-            assert_eq!(code(Method::HEAD, path, &telemetry), expected, "{path}");
-            assert_eq!(code(Method::POST, path, &telemetry), 405, "{path}");
+            assert_eq!(code(&Method::GET, path, &telemetry), expected, "{path}");
+            assert_eq!(code(&Method::HEAD, path, &telemetry), expected, "{path}");
+            assert_eq!(code(&Method::POST, path, &telemetry), 405, "{path}");
         }
         telemetry.leads();
-        assert_eq!(code(Method::GET, "/readyz", &telemetry), 503);
+        assert_eq!(code(&Method::GET, "/readyz", &telemetry), 503);
         telemetry.health.in_sync();
-        assert_eq!(code(Method::GET, "/readyz", &telemetry), 200);
+        assert_eq!(code(&Method::GET, "/readyz", &telemetry), 200);
     }
 }

@@ -50,9 +50,8 @@ impl Election {
             None if self.seen.is_some() => self.free_at = now + duration(self.seen.as_ref()),
             None => {}
             Some(Some(holder)) if holder != self.identity => {
-                if spec(self.seen.as_ref()) != spec(lease.as_ref()) {
-                    self.free_at = now + duration(lease.as_ref());
-                }
+                let is_news = spec(self.seen.as_ref()) != spec(lease.as_ref());
+                self.free_at = if is_news { now + duration(lease.as_ref()) } else { self.free_at };
             }
             Some(_) => self.free_at = now,
         }

@@ -43,15 +43,6 @@ pub enum LeaseError {
     },
 }
 
-/// What became of a write.
-#[derive(Debug)]
-pub(super) enum Written {
-    /// It is so.
-    Yes(Lease),
-    /// Somebody else was faster.
-    No,
-}
-
 pub(super) struct LeaseApi {
     api: Api<Lease>,
     namespace: String,
@@ -67,27 +58,28 @@ impl LeaseApi {
         self.within("get", self.api.get_opt(self.name)).await
     }
 
-    pub(super) async fn create(&self, lease: &Lease) -> Result<Written, LeaseError> {
+    pub(super) async fn create(&self, lease: &Lease) -> Result<Option<Lease>, LeaseError> {
         self.write("create", self.api.create(&params(), lease)).await
     }
 
     /// Where it is still of the version that `lease` was made from.
-    pub(super) async fn replace(&self, lease: &Lease) -> Result<Written, LeaseError> {
+    pub(super) async fn replace(&self, lease: &Lease) -> Result<Option<Lease>, LeaseError> {
         self.write("update", self.api.replace(self.name, &params(), lease)).await
     }
 
+    /// `None` where somebody else was faster.
     async fn write(
         &self,
         action: &'static str,
         request: impl Future<Output = Result<Lease, kube::Error>>,
-    ) -> Result<Written, LeaseError> {
+    ) -> Result<Option<Lease>, LeaseError> {
         match self.within(action, request).await {
-            Ok(lease) => Ok(Written::Yes(lease)),
+            Ok(lease) => Ok(Some(lease)),
             // 404: it was deleted meanwhile. To create it in a namespace that is not there is another matter.
             Err(LeaseError::Request { source: kube::Error::Api(status), .. })
                 if status.code == 409 || (status.code == 404 && action == "update") =>
             {
-                Ok(Written::No)
+                Ok(None)
             }
             Err(error) => Err(error),
         }
