@@ -79,9 +79,9 @@ async fn a_resource_becomes_a_fleet_and_its_status_tells_how_far_it_is() {
     // Any event leads to another reconcile; with nothing to do, it writes nothing.
     fleet.until_quiet().await;
     let writes = fleet.writes();
-    let passes = fleet.gateway_requests();
+    let passes = fleet.passes();
     fleet.touch_a_pod().await;
-    until("it has looked again", || async { (fleet.gateway_requests() > passes).then_some(()) }).await;
+    until("it has looked again", || async { (fleet.passes() > passes).then_some(()) }).await;
     fleet.settled().await;
     assert_eq!(fleet.writes(), writes, "{:?}", fleet.last_writes());
     fleet.stop().await;

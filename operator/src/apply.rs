@@ -22,6 +22,7 @@ use crate::cluster::Cluster;
 use crate::desired::secrets::Secrets;
 use crate::desired::{Accounts, BootstrapChildren, Desired, GatewayChildren, Policies, ShardChildren};
 use crate::observe::Observed;
+use crate::watch::Shelves;
 pub use error::ApplyError;
 
 /// What was done.
@@ -59,6 +60,7 @@ pub enum Workload {
 /// The first write that is refused; what comes after it is left for the next time.
 pub async fn apply(
     client: &Client,
+    shelves: &Shelves,
     cluster: &Cluster,
     desired: &Desired,
     observed: &Observed,
@@ -73,6 +75,7 @@ pub async fn apply(
     let live = &observed.children;
     let mut writer = Writer {
         client,
+        shelves,
         namespace: &cluster.namespace,
         owner: &cluster.owner.uid,
         kept: HashSet::new(),
@@ -113,6 +116,8 @@ pub async fn apply(
 /// Writes the children of one resource.
 struct Writer<'a> {
     client: &'a Client,
+    /// What is written is put there.
+    shelves: &'a Shelves,
     namespace: &'a str,
     /// The resource's uid.
     owner: &'a str,

@@ -1,59 +1,52 @@
 //! Keeps every ShardCluster as its spec says.
 //!
 //! ```text
-//!  watches: ShardClusters, what they own, their pods ─▶ queue, one entry per ShardCluster ─▶ reconcile, bounded
-//!                                                        ▲                                       │
-//!                                                        └── after a while, or a back-off ◀──────┤
-//!  reconcile: observe ─▶ validate ─▶ keys ─▶ desired ─▶ apply ─▶ status ─────────────────────────┘
+//!  ShardClusters ─────────────────────┐
+//!  watch: what they own, their pods ──┼▶ queue, one entry per ShardCluster ─▶ reconcile, bounded
+//!  gateways: their answers ───────────┘           ▲                                │
+//!                                                 └── after a back-off ◀───────────┤
+//!  reconcile: observe ─▶ validate ─▶ keys ─▶ desired ─▶ apply ─▶ status ───────────┘
 //! ```
 //! No step calls an earlier one: what pods and gateways do with a write comes back with the next `observe`.
 
+mod memory;
+mod pace;
 mod policy;
 mod write;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::fmt::Debug;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config, Controller, Error as RunError};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
-use kube::{Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
+use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::{Client, ResourceExt};
 use thiserror::Error;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tracing::{Instrument, debug, info, warn};
 
 use crate::apply::{self, ApplyError};
-use crate::crd::{ShardCluster, ShardClusterStatus};
-use crate::desired::meta::{INSTANCE, MANAGED_BY, MANAGER};
+use crate::crd::ShardCluster;
 use crate::desired::{Facts, desired};
 use crate::facts;
 use crate::keys::{self, KeysError};
-use crate::observe::{self, GatewayView, Gateways, ObserveError};
+use crate::observe::{GatewayView, Gateways, ObserveError, Sources};
 use crate::settings::Settings;
 use crate::status::{self, Outcome};
-use crate::telemetry::{Key, ReconcileResult, Telemetry, logs};
+use crate::telemetry::{Telemetry, logs};
 use crate::validate::validate;
+use crate::watch::{self, ClusterRef, Shelves, scoped};
+use memory::Memory;
 pub use policy::Class;
 pub(crate) use policy::words;
 pub use write::WriteStatusError;
 
-/// While something is on its way that no watch tells of: a gateway's word.
-const SOON: Duration = Duration::from_secs(2);
-/// When all is well, what only a gateway sees is looked at again.
-const LATER: Duration = Duration::from_secs(30);
+/// What no watch tells of is looked at so often: a Secret that somebody has deleted.
+const PASS: Duration = Duration::from_secs(600);
 /// What is under way when the operator is told to stop may take so long: less than the 30 s that Kubernetes gives a pod.
 const GRACE: Duration = Duration::from_secs(20);
 /// Several events of one cause are one reconcile.
@@ -63,18 +56,15 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 struct Context {
     client: Client,
     settings: Settings,
+    shelves: Arc<Shelves>,
     gateways: Gateways,
+    memory: Memory,
     telemetry: Telemetry,
-    /// Failures in a row, of ShardClusters that have any, by namespace and name.
-    failures: Mutex<HashMap<Key, u32>>,
 }
 
 /// Why a ShardCluster is not as its spec says.
 #[derive(Debug, Error)]
 pub enum ReconcileError {
-    /// It has no namespace: an object of no API server.
-    #[error("a ShardCluster without a namespace")]
-    Namespace,
     /// See [`ObserveError`].
     #[error("cannot observe: {0}")]
     Observe(#[source] ObserveError),
@@ -89,51 +79,73 @@ pub enum ReconcileError {
     Status(#[source] WriteStatusError),
 }
 
+/// The port on which gateways answer.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewayPort(pub u16);
+
 /// Watches and reconciles until `shutdown`, then until what is under way is done, or has taken 20 s.
 pub async fn run(
     client: Client,
     settings: Settings,
-    gateways: Gateways,
+    gateways: GatewayPort,
     telemetry: Telemetry,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let scope = Scope { client: client.clone(), namespace: settings.watch_namespace.clone() };
-    let config = Config::default().concurrency(settings.concurrency).debounce(DEBOUNCE);
-    let Telemetry { metrics, health } = telemetry.clone();
-    let context = Arc::new(Context { client, settings, gateways, telemetry, failures: Mutex::default() });
-    let ours = || watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let shutdown = shutdown.shared();
-    // Only the metadata of pods and children is kept in memory or sent here; a reconcile reads the bodies that it needs.
-    let controller = Controller::new(scope.api::<ShardCluster>(), watcher::Config::default());
-    let clusters = controller.store();
-    let reconciles = controller
+    let namespace = settings.watch_namespace.clone();
+    let shelves = Arc::new(Shelves::default());
+    let watches = watch::start(&client, namespace.as_deref(), &shelves);
+    tokio::select! {
+        // What is not on a shelf would be made again.
+        () = shelves.filled() => info!("all that is there is known"),
+        () = shutdown.clone() => return info!("the operator ends before it knew what is there"),
+    }
+    let (gateways, answers) = Gateways::on_port(gateways.0);
+    let Telemetry { metrics, health } = telemetry.clone();
+    let memory = Memory::default();
+    let context = Arc::new(Context { client, settings, shelves, gateways, memory, telemetry });
+
+    let (reader, writer) = reflector::store();
+    let remembered = Arc::clone(&context);
+    let clusters =
+        watcher(scoped::<ShardCluster>(&context.client, namespace.as_deref()), watcher::Config::default())
+            .default_backoff()
+            .modify(|resource| {
+                // A reconcile reads it anew: this is to know which there are.
+                resource.status = None;
+                resource.managed_fields_mut().clear();
+            })
+            .reflect(writer)
+            .touched_objects()
+            .try_filter(move |resource| std::future::ready(!remembered.memory.is_echo(resource)));
+
+    let own = metrics.clone();
+    let queued = move |cluster: &ClusterRef| metrics.queued(cluster.clone());
+    let config = Config::default().concurrency(context.settings.concurrency).debounce(DEBOUNCE);
+    let clusters = clusters.inspect_ok(move |resource| own.queued(ClusterRef::from_obj(resource)));
+    let reconciles = Controller::for_stream(clusters, reader.clone())
         .with_config(config)
-        .owns(scope.api::<StatefulSet>(), ours())
-        .owns(scope.api::<Deployment>(), ours())
-        .owns(scope.api::<Service>(), ours())
-        .owns(scope.api::<ServiceAccount>(), ours())
-        .owns(scope.api::<PodDisruptionBudget>(), ours())
-        .owns(scope.api::<NetworkPolicy>(), ours())
-        .watches(scope.api::<PartialObjectMeta<Pod>>(), ours(), move |pod| {
-            cluster_of(&pod).inspect(|cluster| metrics.queued(key_of(cluster)))
-        })
+        .reconcile_on(stream(watches.news).inspect(queued.clone()))
+        .reconcile_on(stream(answers).inspect(queued))
         .graceful_shutdown_on(shutdown.clone())
         .run(reconcile, |_, never, _| match *never {}, Arc::clone(&context))
         .for_each(|result| {
             match result {
                 Ok((cluster, _)) => debug!(%cluster, "reconciled"),
                 Err(RunError::ObjectNotFound(gone)) => {
-                    let key = (gone.namespace.clone().unwrap_or_default(), gone.name.clone());
-                    context.forget(&key);
-                    context.telemetry.metrics.forget(&key);
-                    debug!(cluster = %gone, "gone");
+                    let cluster =
+                        ClusterRef::new(&gone.name).within(gone.namespace.as_deref().unwrap_or_default());
+                    context.memory.forget(&cluster);
+                    context.gateways.forget(&cluster);
+                    context.telemetry.metrics.forget(&cluster);
+                    debug!(%cluster, "gone");
                 }
                 Err(error) => warn!(error = %words(&error), "a watch was interrupted"),
             }
             std::future::ready(())
         });
     let in_sync = async {
-        if clusters.wait_until_ready().await.is_ok() {
+        if reader.wait_until_ready().await.is_ok() {
             health.in_sync();
         }
         std::future::pending::<()>().await;
@@ -141,7 +153,7 @@ pub async fn run(
     let limit = async {
         shutdown.await;
         // kube's runner takes no notice of a shutdown before it knows what there is: nothing is under way then.
-        if clusters.wait_until_ready().now_or_never().is_some() {
+        if reader.wait_until_ready().now_or_never().is_some() {
             sleep(GRACE).await;
         }
     };
@@ -152,67 +164,45 @@ pub async fn run(
     }
 }
 
-/// One namespace, or all.
-struct Scope {
-    client: Client,
-    namespace: Option<String>,
-}
-
-impl Scope {
-    fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
-    {
-        match &self.namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        }
-    }
-}
-
-/// A pod is owned by a StatefulSet; its label says whose it is in the end.
-fn cluster_of(pod: &PartialObjectMeta<Pod>) -> Option<ObjectRef<ShardCluster>> {
-    let name = pod.labels().get(INSTANCE)?;
-    Some(ObjectRef::new(name).within(&pod.namespace()?))
+fn stream<T: Send + 'static>(
+    mut receiver: mpsc::Receiver<T>,
+) -> impl futures::Stream<Item = T> + Send + 'static {
+    futures::stream::poll_fn(move |context| receiver.poll_recv(context))
 }
 
 /// In a span of its own; a failure is told of in it, and is one to try again.
 async fn reconcile(resource: Arc<ShardCluster>, context: Arc<Context>) -> Result<Action, Infallible> {
-    let key = key(&resource);
+    let cluster = ClusterRef::from_obj(&*resource);
+    let span = logs::reconcile(&cluster);
     let metrics = &context.telemetry.metrics;
-    metrics.started(&key);
+    metrics.started(&cluster);
     let begun = Instant::now();
-    let span = logs::reconcile(&key.0, &key.1);
-    let ended = steps(&resource, &context).instrument(span.clone()).await;
-    let result = if ended.is_ok() { ReconcileResult::Success } else { ReconcileResult::Error };
-    metrics.reconciled(result, begun.elapsed());
-    match ended {
+    let ended = steps(&cluster, &context).instrument(span.clone()).await;
+    metrics.reconciled(ended.is_ok(), begun.elapsed());
+    Ok(match ended {
         Ok(action) => {
-            context.forget(&key);
-            Ok(action)
+            context.memory.succeeded(&cluster);
+            action
         }
-        Err(error) => Ok(span.in_scope(|| context.failed(&key, &error))),
-    }
+        Err(error) => span.in_scope(|| failed(&cluster, &error, &context)),
+    })
 }
 
-async fn steps(resource: &ShardCluster, context: &Context) -> Result<Action, ReconcileError> {
-    let Context { client, settings, gateways, .. } = context;
-    let namespace = resource.namespace().ok_or(ReconcileError::Namespace)?;
-    let name = resource.name_any();
-
+async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, ReconcileError> {
+    let Context { client, settings, shelves, gateways, memory, telemetry } = context;
     // Reads the cluster.
-    let observed = observe::observe(client, gateways, &namespace, &name).await;
-    let Some(observed) = observed.map_err(ReconcileError::Observe)? else {
-        return Ok(Action::await_change());
-    };
+    let sources = Sources { client, shelves, gateways };
+    let observed = sources.observe(cluster_ref).await.map_err(ReconcileError::Observe)?;
+    let Some(observed) = observed else { return Ok(Action::await_change()) };
     // No client.
     let cluster = match validate(&observed.resource, settings) {
         Ok(cluster) => cluster,
         Err(error) => {
             info!(%error, "the spec is not valid");
             let status = status::invalid(&observed.resource, &error, Timestamp::now());
-            context.shows(&observed.resource, &status);
-            write::status(client, &observed.resource, &status).await.map_err(ReconcileError::Status)?;
+            telemetry.metrics.phase(cluster_ref.clone(), status.phase);
+            let written = write::status(client, memory, &observed.resource, &status).await;
+            written.map_err(ReconcileError::Status)?;
             return Ok(Action::await_change());
         }
     };
@@ -223,60 +213,36 @@ async fn steps(resource: &ShardCluster, context: &Context) -> Result<Action, Rec
     let facts = Facts { keys, manifest };
     let desired = desired(&cluster, &facts);
     // Writes the children.
-    let applied = apply::apply(client, &cluster, &desired, &observed).await;
-    let applied = match applied {
+    let applied = match apply::apply(client, shelves, &cluster, &desired, &observed).await {
         // The next attempt is near, and may well succeed: no news for users.
         Err(error) if policy::of_apply(&error) != Class::Refused => return Err(ReconcileError::Apply(error)),
         applied => applied,
     };
+    if let Ok(applied) = &applied
+        && applied.writes > 0
+    {
+        info!(writes = applied.writes, "applied");
+    }
+    // Their first answer, or silence, is near: until then nothing can be said that would not be wrong a moment later.
+    if applied.is_ok() && observed.gateway == GatewayView::Asking {
+        return Ok(Action::requeue(PASS));
+    }
     let outcome: Outcome<'_> = applied.as_ref().map_err(|error| words(error));
     // No client; then writes the status.
     let next = status::status(&cluster, &observed, &facts.manifest, &outcome, Timestamp::now());
-    context.shows(&observed.resource, &next);
-    write::status(client, &observed.resource, &next).await.map_err(ReconcileError::Status)?;
-    let applied = applied.map_err(ReconcileError::Apply)?;
-    if applied.writes > 0 {
-        info!(writes = applied.writes, "applied");
-    }
-    // A pod that becomes ready is an event: only gateways that are there are worth asking again.
-    let settled = next.pipeline_complete || cluster.suspended || observed.gateway == GatewayView::NotReady;
-    Ok(Action::requeue(if settled { LATER } else { SOON }))
+    telemetry.metrics.phase(cluster_ref.clone(), next.phase);
+    let written = write::status(client, memory, &observed.resource, &next).await;
+    let again = written.map_err(ReconcileError::Status)?;
+    applied.map_err(ReconcileError::Apply)?;
+    Ok(Action::requeue(again.unwrap_or_else(|| PASS.mul_f64(1.0 + policy::jitter()))))
 }
 
-impl Context {
-    /// Counts a failure, tells of it, and says when to try again.
-    fn failed(&self, key: &Key, error: &ReconcileError) -> Action {
-        let class = policy::of(error);
-        let failures = self.count(key);
-        let delay = policy::delay(class, failures, policy::jitter());
-        self.telemetry.metrics.failed(class);
-        warn!(error = %words(error), ?class, failures, ?delay, "reconcile failed");
-        Action::requeue(delay)
-    }
-
-    /// Failures in a row, with this one.
-    fn count(&self, key: &Key) -> u32 {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key.clone()).or_default();
-        *count = count.saturating_add(1);
-        *count
-    }
-
-    fn forget(&self, key: &Key) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-    }
-
-    fn shows(&self, resource: &ShardCluster, status: &ShardClusterStatus) {
-        if let Some(phase) = status.phase {
-            self.telemetry.metrics.phase(key(resource), phase);
-        }
-    }
-}
-
-fn key(resource: &ShardCluster) -> Key {
-    (resource.namespace().unwrap_or_default(), resource.name_any())
-}
-
-fn key_of(cluster: &ObjectRef<ShardCluster>) -> Key {
-    (cluster.namespace.clone().unwrap_or_default(), cluster.name.clone())
+/// When to try again.
+fn failed(cluster: &ClusterRef, error: &ReconcileError, context: &Context) -> Action {
+    let class = policy::of(error);
+    let failures = context.memory.failed(cluster);
+    let delay = policy::delay(class, failures, policy::jitter());
+    context.telemetry.metrics.failed(class);
+    warn!(error = %words(error), ?class, failures, ?delay, "reconcile failed");
+    Action::requeue(delay)
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  run ─▶ lead ─▶ controller, while this process leads
+//!  watch, gateways ─▶ controller                            what the API server has, and what gateways say, as it changes
 //!  controller ─▶ reconcile ─┬▶ observe    reads the cluster: the resource, its children, their pods, the gateways
 //!                           ├▶ validate   ShardCluster (crd) + Settings ─▶ Cluster
 //!                           ├▶ keys       what Secrets hold, and new keys for what has none
@@ -17,6 +18,7 @@ pub mod controller;
 pub mod crd;
 pub mod desired;
 pub mod facts;
+pub mod gateways;
 pub mod http;
 pub mod keys;
 pub mod lead;
@@ -27,3 +29,4 @@ pub mod settings;
 pub mod status;
 pub mod telemetry;
 pub mod validate;
+pub mod watch;

@@ -1,29 +1,27 @@
 //! I/O in: everything that a decision needs, read once, before any is made.
 //!
 //! ```text
-//!  observe ─┬▶ the resource itself        not from a cache: the next status is built on the last one
-//!           ├▶ children, claims, pods     by label; children only where the resource owns them
+//!  observe ─┬▶ the resource itself        from the API server: the next status is built on the last one
 //!           ├▶ Secrets                    by name: they are never listed or watched
-//!           └▶ gateway                    each ready gateway's /api/v1/pipeline, and the best answer
+//!           ├▶ children, claims, pods     from the shelves; children only where the resource owns them
+//!           └▶ gateways                   their last word, and from now on the next ones
 //! ```
-
-pub mod gateway;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::crd::ShardCluster;
-use crate::desired::meta::{INSTANCE, NAME, PRODUCT};
 use crate::desired::secrets::names;
+pub use crate::gateways::{GatewayView, Gateways};
 use crate::keys::HeldSecrets;
-pub use gateway::{GatewayView, Gateways};
+use crate::watch::{ClusterRef, Shelved, Shelves};
 
 /// What is there.
 #[derive(Clone, Debug)]
@@ -57,18 +55,6 @@ pub struct Children {
 /// Why nothing was seen.
 #[derive(Debug, Error)]
 pub enum ObserveError {
-    /// A list failed.
-    #[error("cannot list the {kind} objects of ShardCluster {namespace}/{name}")]
-    List {
-        /// Of what.
-        kind: String,
-        /// Of the resource.
-        namespace: String,
-        /// Of the resource.
-        name: String,
-        /// Why.
-        source: kube::Error,
-    },
     /// One object could not be read.
     #[error("cannot read {kind} {namespace}/{name}")]
     Get {
@@ -81,121 +67,89 @@ pub enum ObserveError {
         /// Why.
         source: kube::Error,
     },
+    /// What is kept here cannot be read: a fault of this program.
+    #[error("cannot read the kept {kind} objects of {cluster}")]
+    Kept {
+        /// Of what.
+        kind: String,
+        /// Whose.
+        cluster: ClusterRef,
+        /// Why.
+        source: serde_json::Error,
+    },
 }
 
-impl ObserveError {
-    /// What the API server said.
-    #[must_use]
-    pub fn api(&self) -> &kube::Error {
-        let (Self::List { source, .. } | Self::Get { source, .. }) = self;
-        source
-    }
+/// Where to look.
+pub(crate) struct Sources<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) shelves: &'a Shelves,
+    pub(crate) gateways: &'a Gateways,
 }
 
-/// Looks at everything; `None` where the resource is gone, or going.
-///
-/// # Errors
-/// What the API server refuses. Gateways that do not answer are an observation, not an error.
-pub async fn observe(
-    client: &Client,
-    gateways: &Gateways,
-    namespace: &str,
-    name: &str,
-) -> Result<Option<Observed>, ObserveError> {
-    let read = Reader { client, namespace, name };
-    let Some(resource) = read.get::<ShardCluster>(name.to_owned()).await? else { return Ok(None) };
-    if resource.metadata.deletion_timestamp.is_some() {
-        return Ok(None);
+impl Sources<'_> {
+    /// Looks at everything; `None` where the resource is gone, or going.
+    ///
+    /// # Errors
+    /// What the API server refuses. Gateways that do not answer are an observation, not an error.
+    pub(crate) async fn observe(&self, cluster: &ClusterRef) -> Result<Option<Observed>, ObserveError> {
+        let name = &cluster.name;
+        let resource = self.get::<ShardCluster>(cluster, name.clone()).await?;
+        let Some(resource) = resource.filter(|found| found.metadata.deletion_timestamp.is_none()) else {
+            return Ok(None);
+        };
+        let (shared, identities, operator_key) = futures::try_join!(
+            self.get::<Secret>(cluster, names::cluster_secret(name)),
+            self.get::<Secret>(cluster, names::identities(name)),
+            self.get::<Secret>(cluster, names::operator_key(name)),
+        )?;
+        let secrets = HeldSecrets { cluster: shared, identities, operator_key };
+        let uid = resource.uid().unwrap_or_default();
+        let children = Children {
+            service_accounts: self.owned(cluster, &uid)?,
+            services: self.owned(cluster, &uid)?,
+            stateful_sets: self.owned(cluster, &uid)?,
+            deployments: self.owned(cluster, &uid)?,
+            disruption_budgets: self.owned(cluster, &uid)?,
+            network_policies: self.owned(cluster, &uid)?,
+        };
+        let (claims, pods) = (self.kept(cluster)?, self.kept::<Pod>(cluster)?);
+        let gateway = self.gateways.follow(cluster, &pods, secrets.operator_key().as_deref());
+        Ok(Some(Observed { resource, children, claims, secrets, pods, gateway }))
     }
-    let uid = resource.uid().unwrap_or_default();
-    let (service_accounts, services, stateful_sets, deployments, disruption_budgets, network_policies) = futures::try_join!(
-        read.owned(&uid),
-        read.owned(&uid),
-        read.owned(&uid),
-        read.owned(&uid),
-        read.owned(&uid),
-        read.owned(&uid),
-    )?;
-    let (claims, pods, cluster, identities, operator_key) = futures::try_join!(
-        read.list(),
-        read.list::<Pod>(),
-        read.get::<Secret>(names::cluster_secret(name)),
-        read.get::<Secret>(names::identities(name)),
-        read.get::<Secret>(names::operator_key(name)),
-    )?;
-    let secrets = HeldSecrets { cluster, identities, operator_key };
-    let gateway = gateways.ask(&pods, secrets.operator_key().as_deref()).await;
-    let children = Children {
-        service_accounts,
-        services,
-        stateful_sets,
-        deployments,
-        disruption_budgets,
-        network_policies,
-    };
-    Ok(Some(Observed { resource, children, claims, secrets, pods, gateway }))
+
+    fn owned<K: Shelved>(&self, cluster: &ClusterRef, uid: &str) -> Result<Vec<K>, ObserveError> {
+        let mut all = self.kept::<K>(cluster)?;
+        all.retain(|object| is_owned(object, uid));
+        Ok(all)
+    }
+
+    fn kept<K: Shelved>(&self, cluster: &ClusterRef) -> Result<Vec<K>, ObserveError> {
+        K::shelf(self.shelves).of(cluster).map_err(|source| ObserveError::Kept {
+            kind: K::kind(&()).into_owned(),
+            cluster: cluster.clone(),
+            source,
+        })
+    }
+
+    async fn get<K>(&self, cluster: &ClusterRef, name: String) -> Result<Option<K>, ObserveError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        let namespace = cluster.namespace.clone().unwrap_or_default();
+        let api = Api::<K>::namespaced(self.client.clone(), &namespace);
+        api.get_opt(&name).await.map_err(|source| ObserveError::Get {
+            kind: K::kind(&()).into_owned(),
+            namespace,
+            name,
+            source,
+        })
+    }
 }
 
 /// Whether the resource with this uid is the controller of the object.
 pub(crate) fn is_owned<K: Resource>(object: &K, uid: &str) -> bool {
     object.owner_references().iter().any(|owner| owner.uid == uid && owner.controller == Some(true))
-}
-
-struct Reader<'a> {
-    client: &'a Client,
-    namespace: &'a str,
-    name: &'a str,
-}
-
-impl Reader<'_> {
-    fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    {
-        Api::namespaced(self.client.clone(), self.namespace)
-    }
-
-    async fn list<K>(&self) -> Result<Vec<K>, ObserveError>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + std::fmt::Debug,
-    {
-        let labels = format!("{NAME}={PRODUCT},{INSTANCE}={}", self.name);
-        let list = self.api::<K>().list(&ListParams::default().labels(&labels)).await;
-        list.map(|list| list.items).map_err(|source| ObserveError::List {
-            kind: K::kind(&()).into_owned(),
-            namespace: self.namespace.to_owned(),
-            name: self.name.to_owned(),
-            source,
-        })
-    }
-
-    async fn owned<K>(&self, uid: &str) -> Result<Vec<K>, ObserveError>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + std::fmt::Debug,
-    {
-        let mut all = self.list::<K>().await?;
-        all.retain(|object| is_owned(object, uid));
-        Ok(all)
-    }
-
-    async fn get<K>(&self, name: String) -> Result<Option<K>, ObserveError>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + std::fmt::Debug,
-    {
-        self.api::<K>().get_opt(&name).await.map_err(|source| ObserveError::Get {
-            kind: K::kind(&()).into_owned(),
-            namespace: self.namespace.to_owned(),
-            name,
-            source,
-        })
-    }
 }

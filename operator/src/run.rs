@@ -24,10 +24,9 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tracing::{error, info};
 
-use crate::controller::{self, words};
+use crate::controller::{self, GatewayPort, words};
 use crate::http;
 use crate::lead::{self, Candidate, Fence, LeadError};
-use crate::observe::Gateways;
 use crate::settings::Settings;
 use crate::telemetry::logs::{self, LogFormat};
 use crate::telemetry::{CountWrites, Health, Telemetry};
@@ -138,7 +137,7 @@ async fn term(
         Err(error) => return error!(error = %words(&error), "cannot make another client"),
     };
     let client = builder.with_layer(&CountWrites(telemetry.metrics.clone())).with_layer(&fence).build();
-    let gateways = Gateways::on_port(HTTP_PORT);
+    let gateways = GatewayPort(HTTP_PORT);
     let pulse = pulse(telemetry.health.clone());
     select! {
         () = controller::run(client, settings, gateways, telemetry, stop) => {}

@@ -12,7 +12,7 @@ mod metrics;
 mod writes;
 
 pub use health::Health;
-pub use metrics::{Key, Metrics, ReconcileResult};
+pub use metrics::Metrics;
 pub use writes::CountWrites;
 
 /// Handles of one process, cheap to clone.

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write as _};
 
 use serde_json::Value;
 use shard_wire::layers::LayerRange;
-use shard_wire::pipeline::{Download, PipelineStatus, ReplicaStatus};
+use shard_wire::pipeline::{self, Download, PipelineStatus, ReplicaStatus, changed_since};
 
 use super::http::Gateway;
 use super::table::Table;
@@ -13,16 +13,12 @@ use super::{Ending, Failure, Shutdown};
 use crate::config::Output;
 use crate::config::args::StatusArgs;
 
-/// The path of the object, for the operator as for us.
-pub(super) const PIPELINE: &str = "/api/v1/pipeline";
-/// Seconds that a gateway may hold a request until something changes.
-pub(super) const LONG_POLL_SECONDS: u32 = 25;
 /// Clears the screen and goes to its first line.
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
 pub(super) async fn run(args: StatusArgs, mut shutdown: Shutdown) -> Result<Ending, Failure> {
     let gateway = Gateway::open(&args.gateway)?;
-    let mut path = PIPELINE.to_owned();
+    let mut path = pipeline::PATH.to_owned();
     loop {
         // The object as it came, so that --output json loses no field that this version does not know.
         let object: Value = tokio::select! {
@@ -41,14 +37,6 @@ pub(super) async fn run(args: StatusArgs, mut shutdown: Shutdown) -> Result<Endi
         }
         path = changed_since(&status.revision);
     }
-}
-
-/// The path that answers when the revision is no longer the last.
-pub(super) fn changed_since(revision: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    let escaped: String = revision.bytes().map(escape).collect();
-    format!("{PIPELINE}?since={escaped}&wait={LONG_POLL_SECONDS}")
 }
 
 /// For people: one row for each replica, then what the whole is worth.
@@ -204,10 +192,5 @@ SHARD  LAYERS  NODE                                                  STATE      
         let line =
             "pipeline  complete; a probe token took 0.0 ms, but no token came through shard 1 on x: why\n";
         assert!(table(&status).contains(line));
-    }
-
-    #[test]
-    fn a_revision_is_escaped() {
-        assert_eq!(changed_since("a-1 &ü"), "/api/v1/pipeline?since=a-1%20%26%C3%BC&wait=25");
     }
 }

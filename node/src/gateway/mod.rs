@@ -184,7 +184,7 @@ pub fn app(gateway: Gateway) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(keyed(Scope::Api));
     let pipeline = Router::new()
-        .route("/api/v1/pipeline", get(pipeline::pipeline))
+        .route(shard_wire::pipeline::PATH, get(pipeline::pipeline))
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(keyed(Scope::Pipeline));
     let open = Router::new()

@@ -10,13 +10,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
+use shard_wire::pipeline::WAIT_SECONDS;
 use tokio::time::timeout;
 
 use super::Gateway;
 use super::error::ApiError;
 
-/// Wait of a long poll that names none, and the longest one.
-const WAIT_SECS: u64 = 25;
+/// The longest wait of a long poll.
 const LONGEST_WAIT_SECS: u64 = 60;
 
 /// `?since=REV&wait=SECONDS`
@@ -34,7 +34,7 @@ pub(super) async fn pipeline(
     let Query(poll) = poll.map_err(|rejection| ApiError::parameter("wait", rejection.body_text()))?;
     let mut pipeline = gateway.pipeline.clone();
     if let Some(since) = poll.since {
-        let wait = Duration::from_secs(poll.wait.unwrap_or(WAIT_SECS).min(LONGEST_WAIT_SECS));
+        let wait = Duration::from_secs(poll.wait.unwrap_or(WAIT_SECONDS).min(LONGEST_WAIT_SECS));
         // Too late, or the sender is gone: either way the latest object is the answer.
         let _ = timeout(wait, pipeline.wait_for(|status| status.revision != since)).await;
     }

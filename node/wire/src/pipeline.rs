@@ -4,6 +4,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::layers::LayerRange;
 
+/// Where a gateway answers with it.
+pub const PATH: &str = "/api/v1/pipeline";
+
+/// How long a question of [`changed_since`] may wait, in seconds.
+pub const WAIT_SECONDS: u64 = 25;
+
+/// Path and query of a question that is answered when the object has another revision, or after [`WAIT_SECONDS`].
+#[must_use]
+pub fn changed_since(revision: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let escaped: String = revision.bytes().map(escape).collect();
+    format!("{PATH}?since={escaped}&wait={WAIT_SECONDS}")
+}
+
 /// One revision of what a gateway knows about its pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PipelineStatus {
@@ -139,4 +154,14 @@ pub struct Download {
     pub bytes_per_s: u64,
     /// Peers it downloads from.
     pub peers: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_escaped() {
+        assert_eq!(changed_since("a-1 &ü"), "/api/v1/pipeline?since=a-1%20%26%C3%BC&wait=25");
+    }
 }

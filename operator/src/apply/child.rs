@@ -1,40 +1,22 @@
 //! One child.
 
-use std::fmt::Debug;
-
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{ApplyError, Writer, compare};
 use crate::desired::meta::MANAGER;
 use crate::observe::is_owned;
-
-/// A namespaced object of a type that is known here.
-pub(super) trait Child:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned
-{
-}
-
-impl<K> Child for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + Serialize
-        + DeserializeOwned
-{
-}
+use crate::watch::Shelved;
 
 impl Writer<'_> {
-    pub(super) fn api<K: Child>(&self) -> Api<K> {
+    pub(super) fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), self.namespace)
     }
 
     /// Says what failed, of which object.
-    pub(super) fn failed<K: Child>(
+    pub(super) fn failed<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
         &self,
         action: &'static str,
         name: &str,
@@ -49,12 +31,12 @@ impl Writer<'_> {
         }
     }
 
-    pub(super) fn keep<K: Child>(&mut self, name: &str) {
+    pub(super) fn keep<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&mut self, name: &str) {
         self.kept.insert((K::kind(&()).into_owned(), name.to_owned()));
     }
 
     /// Applies a child, unless it is as it should be, or on its way out: then its end is the sign to make it again.
-    pub(super) async fn child<K: Child>(&mut self, desired: &K, live: &[K]) -> Result<(), ApplyError> {
+    pub(super) async fn child<K: Shelved>(&mut self, desired: &K, live: &[K]) -> Result<(), ApplyError> {
         let name = desired.name_any();
         self.keep::<K>(&name);
         let wanted = compare::stamped(json(desired)?);
@@ -80,15 +62,16 @@ impl Writer<'_> {
         .map_err(self.failed::<K>("apply", &name))
     }
 
-    async fn server_side<K: Child>(&mut self, name: &str, wanted: &Value) -> Result<(), kube::Error> {
+    async fn server_side<K: Shelved>(&mut self, name: &str, wanted: &Value) -> Result<(), kube::Error> {
         let params = PatchParams::apply(MANAGER).force();
-        self.api::<K>().patch(name, &params, &Patch::Apply(wanted)).await?;
+        let written = self.api::<K>().patch(name, &params, &Patch::Apply(wanted)).await?;
+        K::shelf(self.shelves).put(written);
         self.applied.writes += 1;
         Ok(())
     }
 
     /// An object of this name that has none of our labels may be ours without them, or somebody else's.
-    async fn refuse_others<K: Child>(&self, name: &str) -> Result<(), ApplyError> {
+    async fn refuse_others<K: Shelved>(&self, name: &str) -> Result<(), ApplyError> {
         let there =
             self.api::<K>().get_metadata_opt(name).await.map_err(self.failed::<K>("look for", name))?;
         if there.is_none_or(|object| is_owned(&object, self.owner)) {
@@ -102,6 +85,6 @@ impl Writer<'_> {
     }
 }
 
-fn json<K: Child>(child: &K) -> Result<Value, ApplyError> {
+fn json<K: Shelved>(child: &K) -> Result<Value, ApplyError> {
     serde_json::to_value(child).map_err(|source| ApplyError::Json { kind: K::kind(&()).into_owned(), source })
 }

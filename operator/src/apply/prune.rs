@@ -3,9 +3,9 @@
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Preconditions};
 
-use super::child::Child;
 use super::{ApplyError, Writer};
 use crate::observe::Children;
+use crate::watch::Shelved;
 
 impl Writer<'_> {
     /// Deletes it, kind by kind; `live` has only what the resource owns.
@@ -26,7 +26,7 @@ impl Writer<'_> {
         self.prune_kind(service_accounts).await
     }
 
-    async fn prune_kind<K: Child>(&mut self, live: &[K]) -> Result<(), ApplyError> {
+    async fn prune_kind<K: Shelved>(&mut self, live: &[K]) -> Result<(), ApplyError> {
         let kind = K::kind(&()).into_owned();
         for child in live.iter().filter(|child| child.meta().deletion_timestamp.is_none()) {
             let name = child.name_any();

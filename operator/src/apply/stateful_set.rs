@@ -42,9 +42,12 @@ impl Writer<'_> {
                 self.keep::<StatefulSet>(&name);
                 let same = Preconditions { uid: live.uid(), resource_version: None };
                 let params = DeleteParams::orphan().preconditions(same);
-                let deleted = self.api::<StatefulSet>().delete(&name, &params).await;
-                deleted.map_err(self.failed::<StatefulSet>("recreate", &name))?;
-                self.applied.writes += 1;
+                match self.api::<StatefulSet>().delete(&name, &params).await {
+                    Ok(_) => self.applied.writes += 1,
+                    // The watch will tell.
+                    Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                    Err(source) => return Err(self.failed::<StatefulSet>("recreate", &name)(source)),
+                }
                 Ok(())
             }
             Change::Impossible => {
@@ -70,7 +73,10 @@ impl Writer<'_> {
             let patch = json!({"spec": {"resources": {"requests": {"storage": size}}}});
             let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
             match self.api::<PersistentVolumeClaim>().patch(&name, &params, &Patch::Merge(&patch)).await {
-                Ok(_) => self.applied.writes += 1,
+                Ok(grown) => {
+                    self.shelves.claims.put(grown);
+                    self.applied.writes += 1;
+                }
                 Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
                     let message =
                         format!("PersistentVolumeClaim {name} cannot grow to {}: {}", size.0, status.message);

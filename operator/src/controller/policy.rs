@@ -7,6 +7,7 @@ use prometheus_client::encoding::EncodeLabelValue;
 
 use super::{ReconcileError, WriteStatusError};
 use crate::apply::ApplyError;
+use crate::observe::ObserveError;
 
 /// Conflicts that are retried at once; with more, two writers are at odds.
 const AT_ONCE: u32 = 5;
@@ -29,12 +30,11 @@ pub enum Class {
 
 pub(super) fn of(error: &ReconcileError) -> Class {
     match error {
-        ReconcileError::Observe(error) => of_api(error.api()),
+        ReconcileError::Observe(ObserveError::Get { source, .. }) => of_api(source),
+        ReconcileError::Observe(ObserveError::Kept { .. }) => Class::Internal,
         ReconcileError::Apply(error) => of_apply(error),
         ReconcileError::Status(WriteStatusError::Write { source, .. }) => of_api(source),
-        ReconcileError::Namespace
-        | ReconcileError::Keys(_)
-        | ReconcileError::Status(WriteStatusError::Json(_)) => Class::Internal,
+        ReconcileError::Keys(_) | ReconcileError::Status(WriteStatusError::Json(_)) => Class::Internal,
     }
 }
 

@@ -137,6 +137,7 @@ pub(super) fn model_available(fleet: &Fleet<'_>, view: &GatewayView, known: bool
 fn unreachable(condition: &'static str, view: &GatewayView) -> Finding {
     let message = match view {
         GatewayView::Unreachable(why) => format!("no gateway answers: {why}"),
+        GatewayView::Asking => "the gateway has not answered yet".into(),
         GatewayView::NotReady | GatewayView::Answered(_) => "no gateway is ready to be asked".into(),
     };
     finding(condition, Holds::Unknown, "GatewayUnreachable", message)

@@ -79,7 +79,7 @@ impl<'a> Fleet<'a> {
         };
         let pipeline = match &observed.gateway {
             GatewayView::Answered(pipeline) => Some(&**pipeline),
-            GatewayView::NotReady | GatewayView::Unreachable(_) => None,
+            GatewayView::NotReady | GatewayView::Asking | GatewayView::Unreachable(_) => None,
         };
         let seen = |id: u32| pipeline.and_then(|all| all.shards.iter().find(|shard| shard.shard_id == id));
         Self {

@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal};
 use tracing::{Span, error_span};
 use tracing_subscriber::EnvFilter;
 
+use crate::watch::ClusterRef;
+
 /// What is logged where RUST_LOG says nothing.
 const FILTER: &str = "info,kube=warn,hyper=warn,tower=warn";
 
@@ -29,9 +31,9 @@ pub(crate) fn to_stderr(format: LogFormat) {
 
 /// Around all that one reconcile does. Its lines have these fields, and a trace id that no other reconcile has. It is as
 /// important as an error: a filter that lets an error pass lets it pass, too.
-#[must_use]
-pub fn reconcile(namespace: &str, name: &str) -> Span {
-    error_span!("reconcile", namespace, name, trace_id = trace_id())
+pub(crate) fn reconcile(cluster: &ClusterRef) -> Span {
+    let namespace = cluster.namespace.as_deref().unwrap_or_default();
+    error_span!("reconcile", namespace, name = cluster.name, trace_id = trace_id())
 }
 
 /// 16 random bytes, as W3C's Trace Context has them. Without random bytes, reconciles go on with zeros.

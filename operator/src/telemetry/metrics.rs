@@ -17,14 +17,11 @@ use prometheus_client::registry::Registry;
 
 use crate::controller::Class;
 use crate::crd::Phase;
-
-/// Namespace and name of a ShardCluster.
-pub type Key = (String, String);
+use crate::watch::ClusterRef;
 
 /// How a reconcile ended.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
-#[allow(missing_docs)]
-pub enum ReconcileResult {
+enum ReconcileResult {
     Success,
     Error,
 }
@@ -49,8 +46,8 @@ struct Inner {
 /// What a gauge of ShardClusters is made of.
 #[derive(Debug, Default)]
 struct Known {
-    queued: HashSet<Key>,
-    phases: HashMap<Key, Phase>,
+    queued: HashSet<ClusterRef>,
+    phases: HashMap<ClusterRef, Phase>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -148,21 +145,22 @@ impl Inner {
 
 impl Metrics {
     /// There is news of a ShardCluster.
-    pub fn queued(&self, key: Key) {
+    pub fn queued(&self, cluster: ClusterRef) {
         let mut known = self.0.known();
-        known.queued.insert(key);
+        known.queued.insert(cluster);
         self.0.show_queue(&known);
     }
 
     /// A reconcile takes the news up.
-    pub fn started(&self, key: &Key) {
+    pub fn started(&self, cluster: &ClusterRef) {
         let mut known = self.0.known();
-        known.queued.remove(key);
+        known.queued.remove(cluster);
         self.0.show_queue(&known);
     }
 
-    /// A reconcile ended.
-    pub fn reconciled(&self, result: ReconcileResult, duration: Duration) {
+    /// A reconcile ended, well or not.
+    pub fn reconciled(&self, well: bool, duration: Duration) {
+        let result = if well { ReconcileResult::Success } else { ReconcileResult::Error };
         self.0.reconciles.get_or_create(&ResultLabel { result }).inc();
         self.0.duration.observe(duration.as_secs_f64());
     }
@@ -173,9 +171,10 @@ impl Metrics {
     }
 
     /// How a ShardCluster is.
-    pub fn phase(&self, key: Key, phase: Phase) {
+    pub fn phase(&self, cluster: ClusterRef, phase: Option<Phase>) {
+        let Some(phase) = phase else { return };
         let mut known = self.0.known();
-        let old = known.phases.insert(key, phase);
+        let old = known.phases.insert(cluster, phase);
         if old != Some(phase) {
             if let Some(old) = old {
                 self.0.cluster(old).dec();
@@ -185,11 +184,11 @@ impl Metrics {
     }
 
     /// A ShardCluster is gone.
-    pub fn forget(&self, key: &Key) {
+    pub fn forget(&self, cluster: &ClusterRef) {
         let mut known = self.0.known();
-        known.queued.remove(key);
+        known.queued.remove(cluster);
         self.0.show_queue(&known);
-        if let Some(phase) = known.phases.remove(key) {
+        if let Some(phase) = known.phases.remove(cluster) {
             self.0.cluster(phase).dec();
         }
     }

@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use shard_wire::pipeline::{PipelineStatus, ShardStatus};
+use shard_wire::pipeline::{self, PipelineStatus, ShardStatus, WAIT_SECONDS, changed_since};
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::say;
 use crate::cli::Failure;
 use crate::cli::http::{Gateway, HttpError};
-use crate::cli::status::{LONG_POLL_SECONDS, PIPELINE, changed_since, layers};
+use crate::cli::status::layers;
 
 /// Between two looks at a program that is starting.
 const LOOK: Duration = Duration::from_millis(25);
 /// A program listens within this time, also on a machine that is busy.
 const START: Duration = Duration::from_secs(60);
 /// A gateway that holds a request longer than it was asked to has stopped answering.
-const ANSWER: Duration = Duration::from_secs(LONG_POLL_SECONDS as u64 + 20);
+const ANSWER: Duration = Duration::from_secs(WAIT_SECONDS + 20);
 /// Loading the largest shard that fits a machine takes less; nothing new for longer is a fault.
 const STALLED: Duration = Duration::from_secs(600);
 
@@ -41,7 +41,7 @@ pub(in crate::cli) async fn until_ready(diagnostics: u16) -> Result<(), Failure>
 /// Waits until the gateway calls the pipeline complete, and tells what happens meanwhile.
 pub(super) async fn until_complete(gateway: &Gateway, began: Instant) -> Result<PipelineStatus, Failure> {
     let mut known = PipelineStatus::default();
-    let mut now: PipelineStatus = started("web_server", gateway, PIPELINE).await?;
+    let mut now: PipelineStatus = started("web_server", gateway, pipeline::PATH).await?;
     let mut changed = Instant::now();
     loop {
         let news = news(&known, &now);

@@ -1,7 +1,7 @@
 use super::*;
 
-fn key(name: &str) -> Key {
-    ("ns".to_owned(), name.to_owned())
+fn cluster(name: &str) -> ClusterRef {
+    ClusterRef::new(name).within("ns")
 }
 
 fn has(metrics: &Metrics, line: &str) {
@@ -15,8 +15,8 @@ fn reconciles_and_errors_are_counted_and_begin_at_zero() {
     let metrics = Metrics::default();
     has(&metrics, r#"reconciles_total{result="Error"} 0"#);
     has(&metrics, r#"reconcile_errors_total{class="Refused"} 0"#);
-    metrics.reconciled(ReconcileResult::Success, Duration::from_millis(3));
-    metrics.reconciled(ReconcileResult::Error, Duration::from_secs(300));
+    metrics.reconciled(true, Duration::from_millis(3));
+    metrics.reconciled(false, Duration::from_secs(300));
     metrics.failed(Class::Refused);
     has(&metrics, r#"reconciles_total{result="Success"} 1"#);
     has(&metrics, r#"reconciles_total{result="Error"} 1"#);
@@ -31,15 +31,15 @@ fn reconciles_and_errors_are_counted_and_begin_at_zero() {
 #[test]
 fn a_cluster_has_one_phase_until_it_is_gone() {
     let metrics = Metrics::default();
-    metrics.phase(key("a"), Phase::Pending);
-    metrics.phase(key("b"), Phase::Pending);
-    metrics.phase(key("b"), Phase::Pending);
+    metrics.phase(cluster("a"), Some(Phase::Pending));
+    metrics.phase(cluster("b"), Some(Phase::Pending));
+    metrics.phase(cluster("b"), Some(Phase::Pending));
     has(&metrics, r#"shardclusters{phase="Pending"} 2"#);
-    metrics.phase(key("a"), Phase::Running);
+    metrics.phase(cluster("a"), Some(Phase::Running));
     has(&metrics, r#"shardclusters{phase="Pending"} 1"#);
     has(&metrics, r#"shardclusters{phase="Running"} 1"#);
-    metrics.forget(&key("a"));
-    metrics.forget(&key("a"));
+    metrics.forget(&cluster("a"));
+    metrics.forget(&cluster("a"));
     has(&metrics, r#"shardclusters{phase="Running"} 0"#);
 }
 
@@ -47,11 +47,11 @@ fn a_cluster_has_one_phase_until_it_is_gone() {
 fn the_queue_has_each_cluster_once() {
     let metrics = Metrics::default();
     for name in ["a", "b", "a", "gone"] {
-        metrics.queued(key(name));
+        metrics.queued(cluster(name));
     }
     has(&metrics, "queue_depth 3");
-    metrics.started(&key("a"));
-    metrics.forget(&key("gone"));
+    metrics.started(&cluster("a"));
+    metrics.forget(&cluster("gone"));
     has(&metrics, "queue_depth 1");
 }
 
@@ -59,8 +59,8 @@ fn the_queue_has_each_cluster_once() {
 fn one_that_waits_knows_of_no_cluster() {
     let metrics = Metrics::default();
     metrics.leads(true);
-    metrics.phase(key("a"), Phase::Running);
-    metrics.queued(key("a"));
+    metrics.phase(cluster("a"), Some(Phase::Running));
+    metrics.queued(cluster("a"));
     metrics.leads(true);
     has(&metrics, "is_leader 1");
     has(&metrics, r#"shardclusters{phase="Running"} 1"#);

@@ -1,0 +1,75 @@
+//! What one reconcile of a ShardCluster leaves for the next. All of it may be lost with the process.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use crate::crd::ShardCluster;
+use crate::watch::ClusterRef;
+
+/// Of all ShardClusters.
+#[derive(Debug, Default)]
+pub(super) struct Memory(Mutex<HashMap<ClusterRef, Notes>>);
+
+/// Of one.
+#[derive(Debug, Default)]
+struct Notes {
+    /// Failures in a row.
+    failures: u32,
+    written: Option<Written>,
+}
+
+/// The last status that was written.
+#[derive(Clone, Debug)]
+struct Written {
+    /// The resource's, with it.
+    version: Option<String>,
+    at: Instant,
+}
+
+impl Memory {
+    /// Counts a failure, and says how many there are in a row.
+    pub(super) fn failed(&self, cluster: &ClusterRef) -> u32 {
+        let mut all = self.lock();
+        let notes = all.entry(cluster.clone()).or_default();
+        notes.failures = notes.failures.saturating_add(1);
+        notes.failures
+    }
+
+    pub(super) fn succeeded(&self, cluster: &ClusterRef) {
+        if let Some(notes) = self.lock().get_mut(cluster) {
+            notes.failures = 0;
+        }
+    }
+
+    /// A status was written just now, and this came of it.
+    pub(super) fn wrote(&self, resource: &ShardCluster) {
+        let written = Written { version: resource.resource_version(), at: Instant::now() };
+        self.lock().entry(ClusterRef::from_obj(resource)).or_default().written = Some(written);
+    }
+
+    /// When its status was last written.
+    pub(super) fn last_write(&self, cluster: &ClusterRef) -> Option<Instant> {
+        Some(self.lock().get(cluster)?.written.as_ref()?.at)
+    }
+
+    /// Whether a watch tells of nothing but what was written here.
+    pub(super) fn is_echo(&self, resource: &ShardCluster) -> bool {
+        let all = self.lock();
+        let written = all.get(&ClusterRef::from_obj(resource)).and_then(|notes| notes.written.as_ref());
+        written.is_some_and(|written| {
+            written.version.is_some() && written.version == resource.resource_version()
+        })
+    }
+
+    /// The ShardCluster is gone.
+    pub(super) fn forget(&self, cluster: &ClusterRef) {
+        self.lock().remove(cluster);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClusterRef, Notes>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
