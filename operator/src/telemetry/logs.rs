@@ -30,10 +30,10 @@ pub(crate) fn to_stderr(format: LogFormat) {
 }
 
 /// Around all that one reconcile does. Its lines have these fields, and a trace id that no other reconcile has. It is as
-/// important as an error: a filter that lets an error pass lets it pass, too.
+/// important as an error: a filter that lets an error pass lets it pass, too. (In JSON, `name` is the span's own.)
 pub(crate) fn reconcile(cluster: &ClusterRef) -> Span {
     let namespace = cluster.namespace.as_deref().unwrap_or_default();
-    error_span!("reconcile", namespace, name = cluster.name, trace_id = trace_id())
+    error_span!("reconcile", namespace, cluster = cluster.name, trace_id = trace_id())
 }
 
 /// 16 random bytes, as W3C's Trace Context has them. Without random bytes, reconciles go on with zeros.
