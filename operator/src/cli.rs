@@ -1,13 +1,37 @@
 //! The command line.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::crd::{self, DefinitionError};
-use crate::run::{LogFormat, OperatorError, operate};
+use crate::run::{OperatorError, Process, operate};
 use crate::settings::Settings;
+use crate::telemetry::logs::LogFormat;
+
+const RUN: &str = "\
+Reconciles ShardClusters until told to stop by SIGTERM or SIGINT; what is under way then is finished.
+
+The API server is that of KUBECONFIG or ~/.kube/config, else that of the pod in which this runs.
+The definition of ShardCluster has to be there: operator crd | kubectl apply --server-side -f -
+
+Of all operators with the same --namespace one leads: it holds the Lease shardcluster-operator there.
+The others wait, and take over at once when it is told to stop, and in about 12 seconds when it is lost.";
+const RUN_MORE: &str = "\
+On --listen:
+  /healthz  200 while no loop of the operator is stuck
+  /readyz   200 when the API server answers and, where this operator leads, all watches are in sync
+  /metrics  for Prometheus: reconciles, errors by class, durations, queue, ShardClusters by phase, writes, who leads
+
+Logs go to standard error. RUST_LOG says which, as RUST_LOG=info,shard_operator=debug. All lines of one reconcile have
+its trace_id: operator run 2>&1 | grep trace_id=...
+
+Examples:
+  operator run                                       all namespaces; the Lease is in `default`
+  operator run --watch-namespace llm --namespace llm in one namespace, with rights there alone
+  operator run --listen 127.0.0.1:0 --log-format json  another one on this machine: any free port, which it logs";
 
 /// Turns ShardClusters into the pods that serve them.
 #[derive(Clone, Debug, Parser)]
@@ -22,12 +46,13 @@ enum Command {
     /// Print the definition of ShardCluster: operator crd | kubectl apply --server-side -f -
     Crd,
     /// Reconcile ShardClusters until told to stop. The API server is that of KUBECONFIG, or that of the pod
+    #[command(long_about = RUN, after_long_help = RUN_MORE)]
     Run(RunArgs),
 }
 
 #[derive(Clone, Debug, Args)]
 struct RunArgs {
-    /// Namespace in which the operator runs; its pods may reach gateways
+    /// Namespace in which the operator runs; its Lease is there, and its pods may reach gateways
     #[arg(long, env = "OPERATOR_NAMESPACE", default_value = "default")]
     namespace: String,
     /// Namespace whose ShardClusters are reconciled [default: all]
@@ -52,6 +77,12 @@ struct RunArgs {
     /// ShardClusters that are reconciled at the same time
     #[arg(long, env = "OPERATOR_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
+    /// Address of health and metrics, as 0.0.0.0:8080 or [::]:8080
+    #[arg(long, env = "OPERATOR_LISTEN", default_value = "0.0.0.0:8080", value_parser = address)]
+    listen: SocketAddr,
+    /// Name by which the Lease tells who leads; random digits follow it [default: the host's]
+    #[arg(long, env = "POD_NAME")]
+    pod_name: Option<String>,
     /// How log lines look
     #[arg(long, env = "OPERATOR_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -79,37 +110,67 @@ impl Cli {
     pub fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::Crd => io::stdout().write_all(crd::yaml()?.as_bytes()).map_err(CliError::Write),
-            Command::Run(args) => Ok(operate(args.settings(), args.log_format)?),
+            Command::Run(args) => Ok(operate(args.settings(), args.process())?),
         }
     }
 }
 
 impl RunArgs {
+    fn process(&self) -> Process {
+        Process {
+            listen: self.listen,
+            pod_name: self.pod_name.as_deref().and_then(some),
+            log_format: self.log_format,
+        }
+    }
+
     fn settings(&self) -> Settings {
-        // Charts set a variable to nothing where nothing is meant.
-        let some = |text: &String| (!text.is_empty()).then(|| text.clone());
         Settings {
             node_image: self.node_image.clone(),
             cuda_suffix: self.cuda_suffix.clone(),
             auto_upgrade: self.auto_upgrade,
             namespace: self.namespace.clone(),
-            monitoring_namespaces: self.monitoring_namespaces.iter().filter_map(some).collect(),
-            watch_namespace: self.watch_namespace.as_ref().and_then(some),
+            monitoring_namespaces: self.monitoring_namespaces.iter().filter_map(|one| some(one)).collect(),
+            watch_namespace: self.watch_namespace.as_deref().and_then(some),
             concurrency: self.concurrency,
         }
     }
+}
+
+/// Charts set a variable to nothing where nothing is meant.
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an IP address and a port are wanted, as 0.0.0.0:8080 or [::]:8080".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn settings(flags: &[&str]) -> Settings {
+    fn parsed(flags: &[&str]) -> RunArgs {
         let words = ["operator", "run"].iter().chain(flags);
         match Cli::try_parse_from(words).unwrap().command {
-            Command::Run(args) => args.settings(),
+            Command::Run(args) => args,
             Command::Crd => panic!("no run"),
         }
+    }
+
+    fn settings(flags: &[&str]) -> Settings {
+        parsed(flags).settings()
+    }
+
+    #[test]
+    fn a_process_has_an_address_and_maybe_a_name() {
+        let given = parsed(&["--listen=[::1]:0", "--pod-name=a", "--log-format=json"]).process();
+        assert_eq!(given.listen, "[::1]:0".parse().unwrap());
+        assert_eq!(given.pod_name.as_deref(), Some("a"));
+        assert_eq!(given.log_format, LogFormat::Json);
+        assert_eq!(parsed(&["--pod-name="]).process().pod_name, None);
+        let refused = Cli::try_parse_from(["operator", "run", "--listen=8080"]).unwrap_err().to_string();
+        assert!(refused.contains("--listen") && refused.contains("0.0.0.0:8080"), "{refused}");
     }
 
     #[test]

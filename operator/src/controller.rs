@@ -14,6 +14,7 @@ mod pace;
 mod policy;
 mod write;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +26,8 @@ use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Client, ResourceExt};
 use thiserror::Error;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
-use tracing::{debug, info, warn};
+use tokio::time::{Instant, sleep};
+use tracing::{Instrument, debug, info, warn};
 
 use crate::apply::{self, ApplyError};
 use crate::crd::ShardCluster;
@@ -36,10 +37,11 @@ use crate::keys::{self, KeysError};
 use crate::observe::{GatewayView, Gateways, ObserveError, Sources};
 use crate::settings::Settings;
 use crate::status::{self, Outcome};
+use crate::telemetry::{Telemetry, logs};
 use crate::validate::validate;
 use crate::watch::{self, ClusterRef, Shelves, scoped};
 use memory::Memory;
-use policy::Class;
+pub use policy::Class;
 pub(crate) use policy::words;
 pub use write::WriteStatusError;
 
@@ -57,6 +59,7 @@ struct Context {
     shelves: Arc<Shelves>,
     gateways: Gateways,
     memory: Memory,
+    telemetry: Telemetry,
 }
 
 /// Why a ShardCluster is not as its spec says.
@@ -85,6 +88,7 @@ pub async fn run(
     client: Client,
     settings: Settings,
     gateways: GatewayPort,
+    telemetry: Telemetry,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let shutdown = shutdown.shared();
@@ -97,8 +101,9 @@ pub async fn run(
         () = shutdown.clone() => return info!("the operator ends before it knew what is there"),
     }
     let (gateways, answers) = Gateways::on_port(gateways.0);
+    let Telemetry { metrics, health } = telemetry.clone();
     let memory = Memory::default();
-    let context = Arc::new(Context { client, settings, shelves, gateways, memory });
+    let context = Arc::new(Context { client, settings, shelves, gateways, memory, telemetry });
 
     let (reader, writer) = reflector::store();
     let remembered = Arc::clone(&context);
@@ -114,13 +119,16 @@ pub async fn run(
             .touched_objects()
             .try_filter(move |resource| std::future::ready(!remembered.memory.is_echo(resource)));
 
+    let own = metrics.clone();
+    let queued = move |cluster: &ClusterRef| metrics.queued(cluster.clone());
     let config = Config::default().concurrency(context.settings.concurrency).debounce(DEBOUNCE);
+    let clusters = clusters.inspect_ok(move |resource| own.queued(ClusterRef::from_obj(resource)));
     let reconciles = Controller::for_stream(clusters, reader.clone())
         .with_config(config)
-        .reconcile_on(stream(watches.news))
-        .reconcile_on(stream(answers))
+        .reconcile_on(stream(watches.news).inspect(queued.clone()))
+        .reconcile_on(stream(answers).inspect(queued))
         .graceful_shutdown_on(shutdown.clone())
-        .run(reconcile, error_policy, Arc::clone(&context))
+        .run(reconcile, |_, never, _| match *never {}, Arc::clone(&context))
         .for_each(|result| {
             match result {
                 Ok((cluster, _)) => debug!(%cluster, "reconciled"),
@@ -129,14 +137,19 @@ pub async fn run(
                         ClusterRef::new(&gone.name).within(gone.namespace.as_deref().unwrap_or_default());
                     context.memory.forget(&cluster);
                     context.gateways.forget(&cluster);
+                    context.telemetry.metrics.forget(&cluster);
                     debug!(%cluster, "gone");
                 }
-                // error_policy has told of it.
-                Err(RunError::ReconcilerFailed(..)) => {}
                 Err(error) => warn!(error = %words(&error), "a watch was interrupted"),
             }
             std::future::ready(())
         });
+    let in_sync = async {
+        if reader.wait_until_ready().await.is_ok() {
+            health.in_sync();
+        }
+        std::future::pending::<()>().await;
+    };
     let limit = async {
         shutdown.await;
         // kube's runner takes no notice of a shutdown before it knows what there is: nothing is under way then.
@@ -147,6 +160,7 @@ pub async fn run(
     tokio::select! {
         () = reconciles => info!("all reconciles are done"),
         () = limit => info!("the operator ends with what it has"),
+        () = in_sync => {}
     }
 }
 
@@ -156,15 +170,26 @@ fn stream<T: Send + 'static>(
     futures::stream::poll_fn(move |context| receiver.poll_recv(context))
 }
 
-async fn reconcile(resource: Arc<ShardCluster>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+/// In a span of its own; a failure is told of in it, and is one to try again.
+async fn reconcile(resource: Arc<ShardCluster>, context: Arc<Context>) -> Result<Action, Infallible> {
     let cluster = ClusterRef::from_obj(&*resource);
-    let action = steps(&cluster, &context).await?;
-    context.memory.succeeded(&cluster);
-    Ok(action)
+    let span = logs::reconcile(&cluster);
+    let metrics = &context.telemetry.metrics;
+    metrics.started(&cluster);
+    let begun = Instant::now();
+    let ended = steps(&cluster, &context).instrument(span.clone()).await;
+    metrics.reconciled(ended.is_ok(), begun.elapsed());
+    Ok(match ended {
+        Ok(action) => {
+            context.memory.succeeded(&cluster);
+            action
+        }
+        Err(error) => span.in_scope(|| failed(&cluster, &error, &context)),
+    })
 }
 
 async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, ReconcileError> {
-    let Context { client, settings, shelves, gateways, memory } = context;
+    let Context { client, settings, shelves, gateways, memory, telemetry } = context;
     // Reads the cluster.
     let sources = Sources { client, shelves, gateways };
     let observed = sources.observe(cluster_ref).await.map_err(ReconcileError::Observe)?;
@@ -173,8 +198,9 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let cluster = match validate(&observed.resource, settings) {
         Ok(cluster) => cluster,
         Err(error) => {
-            info!(cluster = %cluster_ref, %error, "the spec is not valid");
+            info!(%error, "the spec is not valid");
             let status = status::invalid(&observed.resource, &error, Timestamp::now());
+            telemetry.metrics.phase(cluster_ref.clone(), status.phase);
             let written = write::status(client, memory, &observed.resource, &status).await;
             written.map_err(ReconcileError::Status)?;
             return Ok(Action::await_change());
@@ -195,7 +221,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     if let Ok(applied) = &applied
         && applied.writes > 0
     {
-        info!(cluster = %cluster_ref, writes = applied.writes, "applied");
+        info!(writes = applied.writes, "applied");
     }
     // Their first answer, or silence, is near: until then nothing can be said that would not be wrong a moment later.
     if applied.is_ok() && observed.gateway == GatewayView::Asking {
@@ -204,17 +230,19 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let outcome: Outcome<'_> = applied.as_ref().map_err(|error| words(error));
     // No client; then writes the status.
     let next = status::status(&cluster, &observed, &facts.manifest, &outcome, Timestamp::now());
+    telemetry.metrics.phase(cluster_ref.clone(), next.phase);
     let written = write::status(client, memory, &observed.resource, &next).await;
     let again = written.map_err(ReconcileError::Status)?;
     applied.map_err(ReconcileError::Apply)?;
     Ok(Action::requeue(again.unwrap_or_else(|| PASS.mul_f64(1.0 + policy::jitter()))))
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "what kube calls")]
-fn error_policy(resource: Arc<ShardCluster>, error: &ReconcileError, context: Arc<Context>) -> Action {
-    let cluster = ClusterRef::from_obj(&*resource);
-    let failures = context.memory.failed(&cluster);
-    let delay = policy::delay(policy::of(error), failures, policy::jitter());
-    warn!(%cluster, error = %words(error), failures, ?delay, "reconcile failed");
+/// When to try again.
+fn failed(cluster: &ClusterRef, error: &ReconcileError, context: &Context) -> Action {
+    let class = policy::of(error);
+    let failures = context.memory.failed(cluster);
+    let delay = policy::delay(class, failures, policy::jitter());
+    context.telemetry.metrics.failed(class);
+    warn!(error = %words(error), ?class, failures, ?delay, "reconcile failed");
     Action::requeue(delay)
 }

@@ -1,6 +1,7 @@
 //! Reconciles `ShardCluster` resources into the pods that serve them.
 //!
 //! ```text
+//!  run ─▶ lead ─▶ controller, while this process leads
 //!  watch, gateways ─▶ controller                            what the API server has, and what gateways say, as it changes
 //!  controller ─▶ reconcile ─┬▶ observe    reads the cluster: the resource, its children, their pods, the gateways
 //!                           ├▶ validate   ShardCluster (crd) + Settings ─▶ Cluster
@@ -18,11 +19,14 @@ pub mod crd;
 pub mod desired;
 pub mod facts;
 pub mod gateways;
+pub mod http;
 pub mod keys;
+pub mod lead;
 pub mod observe;
 mod quantity;
 pub mod run;
 pub mod settings;
 pub mod status;
+pub mod telemetry;
 pub mod validate;
 pub mod watch;

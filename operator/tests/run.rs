@@ -32,7 +32,11 @@ impl Operator {
         );
         std::fs::write(&path, config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_operator"));
-        command.arg("run").env("KUBECONFIG", path).env_remove("RUST_LOG").stderr(Stdio::piped());
+        command
+            .args(["run", "--listen=127.0.0.1:0"])
+            .env("KUBECONFIG", path)
+            .env_remove("RUST_LOG")
+            .stderr(Stdio::piped());
         let mut operator = Self(command.spawn().unwrap());
         let mut said = BufReader::new(operator.0.stderr.take().unwrap()).lines().map_while(Result::ok);
         assert!(said.any(|line| line.contains("the operator starts")), "it ended without a word");

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::time::Duration;
 
+use prometheus_client::encoding::EncodeLabelValue;
+
 use super::{ReconcileError, WriteStatusError};
 use crate::apply::ApplyError;
 use crate::observe::ObserveError;
@@ -14,8 +16,8 @@ const LAST: Duration = Duration::from_secs(120);
 const DOUBLINGS: u32 = 8;
 
 /// What an error is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Class {
     /// Somebody wrote in between.
     Conflict,
     /// The API server, a quota or a policy does not want it: users have to know.

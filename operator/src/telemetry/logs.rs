@@ -1,0 +1,56 @@
+//! What is logged, and how.
+
+use std::io::{self, IsTerminal};
+
+use tracing::{Span, error_span};
+use tracing_subscriber::EnvFilter;
+
+use crate::watch::ClusterRef;
+
+/// What is logged where RUST_LOG says nothing.
+const FILTER: &str = "info,kube=warn,hyper=warn,tower=warn";
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// From now on.
+pub(crate) fn to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().with_span_list(false).init(),
+    }
+}
+
+/// Around all that one reconcile does. Its lines have these fields, and a trace id that no other reconcile has. It is as
+/// important as an error: a filter that lets an error pass lets it pass, too. (In JSON, `name` is the span's own.)
+pub(crate) fn reconcile(cluster: &ClusterRef) -> Span {
+    let namespace = cluster.namespace.as_deref().unwrap_or_default();
+    error_span!("reconcile", namespace, cluster = cluster.name, trace_id = trace_id())
+}
+
+/// 16 random bytes, as W3C's Trace Context has them. Without random bytes, reconciles go on with zeros.
+fn trace_id() -> String {
+    let mut bytes = [0; 16];
+    let _ = getrandom::fill(&mut bytes);
+    format!("{:032x}", u128::from_be_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_ids_are_32_hex_digits_and_differ() {
+        let (one, other) = (trace_id(), trace_id());
+        assert!(one.len() == 32 && one.chars().all(|digit| digit.is_ascii_hexdigit()), "{one}");
+        assert_ne!(one, other);
+    }
+}
