@@ -10,6 +10,7 @@
 mod child;
 mod compare;
 mod error;
+mod evict;
 mod prune;
 mod secret;
 mod stateful_set;
@@ -23,6 +24,7 @@ use crate::desired::secrets::Secrets;
 use crate::desired::{Accounts, BootstrapChildren, Desired, GatewayChildren, Policies, ShardChildren};
 use crate::observe::Observed;
 pub use error::ApplyError;
+pub use evict::{Evicted, evict};
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

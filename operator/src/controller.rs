@@ -38,8 +38,10 @@ use crate::apply::{self, ApplyError};
 use crate::crd::ShardCluster;
 use crate::desired::meta::{INSTANCE, MANAGED_BY, MANAGER};
 use crate::desired::{Facts, desired};
+use crate::events;
 use crate::facts;
 use crate::keys::{self, KeysError};
+use crate::loss;
 use crate::observe::{self, GatewayView, Gateways, ObserveError};
 use crate::settings::Settings;
 use crate::status::{self, Outcome};
@@ -184,6 +186,7 @@ async fn steps(resource: &ShardCluster, context: &Context) -> Result<Action, Rec
             info!(%namespace, name, %error, "the spec is not valid");
             let status = status::invalid(&observed.resource, &error, Timestamp::now());
             write::status(client, &observed.resource, &status).await.map_err(ReconcileError::Status)?;
+            events::write(client, &observed.resource, &events::of_change(&observed.resource, &status)).await;
             return Ok(Action::await_change());
         }
     };
@@ -193,8 +196,13 @@ async fn steps(resource: &ShardCluster, context: &Context) -> Result<Action, Rec
     let manifest = facts::manifest(&cluster, &observed.resource, &observed.gateway);
     let facts = Facts { keys, manifest };
     let desired = desired(&cluster, &facts);
+    // No client; then deletes what lost nodes hold on to.
+    let loss = loss::loss(&cluster, &observed, Timestamp::now());
+    let evicted = apply::evict(client, &cluster, &loss.evictions).await;
+    events::write(client, &observed.resource, &events::of_evictions(&evicted.pods)).await;
     // Writes the children.
     let applied = apply::apply(client, &cluster, &desired, &observed).await;
+    let applied = applied.and_then(|applied| evicted.failure.map_or(Ok(applied), Err));
     let applied = match applied {
         // The next attempt is near, and may well succeed: no news for users.
         Err(error) if policy::of_apply(&error) != Class::Refused => return Err(ReconcileError::Apply(error)),
@@ -204,13 +212,15 @@ async fn steps(resource: &ShardCluster, context: &Context) -> Result<Action, Rec
     // No client; then writes the status.
     let next = status::status(&cluster, &observed, &facts.manifest, &outcome, Timestamp::now());
     write::status(client, &observed.resource, &next).await.map_err(ReconcileError::Status)?;
+    events::write(client, &observed.resource, &events::of_change(&observed.resource, &next)).await;
     let applied = applied.map_err(ReconcileError::Apply)?;
     if applied.writes > 0 {
         info!(%namespace, name, writes = applied.writes, "applied");
     }
     // A pod that becomes ready is an event: only gateways that are there are worth asking again.
     let settled = next.pipeline_complete || cluster.suspended || observed.gateway == GatewayView::NotReady;
-    Ok(Action::requeue(if settled { LATER } else { SOON }))
+    let wait = if settled { LATER } else { SOON };
+    Ok(Action::requeue(loss.wait(Timestamp::now()).map_or(wait, |due| due.min(wait))))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "what kube calls")]

@@ -8,10 +8,13 @@
 //! ```
 
 pub mod gateway;
+mod nodes;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, ListParams};
@@ -23,6 +26,7 @@ use crate::crd::ShardCluster;
 use crate::desired::meta::{INSTANCE, NAME, PRODUCT};
 use crate::desired::secrets::names;
 use crate::keys::HeldSecrets;
+use crate::loss::NodeView;
 pub use gateway::{GatewayView, Gateways};
 
 /// What is there.
@@ -40,6 +44,10 @@ pub struct Observed {
     pub pods: Vec<Pod>,
     /// What its gateways say.
     pub gateway: GatewayView,
+    /// All nodes there are.
+    pub nodes: Vec<NodeView>,
+    /// Volumes that may be why a pod fits no node.
+    pub volumes: Vec<PersistentVolume>,
 }
 
 /// What a resource owns.
@@ -125,6 +133,8 @@ pub async fn observe(
     )?;
     let secrets = HeldSecrets { cluster, identities, operator_key };
     let gateway = gateways.ask(&pods, secrets.operator_key().as_deref()).await;
+    let nodes = nodes::nodes(client).await?;
+    let volumes = nodes::volumes(client, &pods, &claims, &nodes).await?;
     let children = Children {
         service_accounts,
         services,
@@ -133,7 +143,7 @@ pub async fn observe(
         disruption_budgets,
         network_policies,
     };
-    Ok(Some(Observed { resource, children, claims, secrets, pods, gateway }))
+    Ok(Some(Observed { resource, children, claims, secrets, pods, gateway, nodes, volumes }))
 }
 
 /// Whether the resource with this uid is the controller of the object.

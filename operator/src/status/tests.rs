@@ -129,6 +129,8 @@ impl Scene {
             secrets: HeldSecrets::default(),
             pods: self.pods.iter().map(|pod| serde_json::from_value(pod.clone()).unwrap()).collect(),
             gateway: self.gateway.clone(),
+            nodes: Vec::new(),
+            volumes: Vec::new(),
         };
         let manifest = crate::facts::manifest(&cluster, &observed.resource, &observed.gateway);
         let outcome = self.outcome.as_ref().map_err(Clone::clone);
