@@ -8,10 +8,12 @@ use fixture::{Fleet, is_condition};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
-use shard_e2e::until;
+use shard_e2e::{shared, until};
+use shard_operator::apply::evict;
 use shard_operator::crd::condition;
+use shard_operator::loss::{Eviction, Standing, Target};
 
 const POD: &str = "tiny-shard-0-0";
 const CLAIM: &str = "model-tiny-shard-0-0";
@@ -93,6 +95,7 @@ async fn a_pod_that_hangs_on_its_way_out_goes() {
     fleet.lose_node("a", an_hour_ago()).await;
     fleet.touch_a_pod().await;
     fleet.until_on_node(POD, "b").await;
+    assert!(fleet.has_deleted(&format!("pods/{POD}")), "not somebody else");
     fleet.stop().await;
 }
 
@@ -104,6 +107,7 @@ async fn a_pod_moves_from_a_node_that_is_gone() {
     fleet.delete_node("a").await;
     fleet.touch_a_pod().await;
     fleet.until_on_node(POD, "b").await;
+    assert!(fleet.has_deleted(&format!("pods/{POD}")), "not somebody else");
     fleet.stop().await;
 }
 
@@ -142,6 +146,7 @@ async fn a_claim_that_is_bound_to_the_node_goes_with_the_pod() {
     fleet.until_on_node(POD, "b").await;
     let new = claims.get(CLAIM).await.unwrap();
     assert_ne!(new.uid(), old.uid());
+    assert!(fleet.has_deleted(&format!("persistentvolumeclaims/{CLAIM}")));
     assert_eq!(new.spec.unwrap().volume_name, Some(fleet.node("on-b")));
     fleet.stop().await;
 }
@@ -170,9 +175,65 @@ async fn a_claim_that_is_to_be_kept_waits_for_the_node() {
         })
         .await;
     fleet.settled().await;
+    assert!(fleet.has_deleted(&format!("pods/{POD}")));
+    assert!(!fleet.has_deleted(&format!("persistentvolumeclaims/{CLAIM}")));
     assert_eq!(claims.get(CLAIM).await.unwrap().uid(), old);
     fleet.node_returns("a").await;
     fleet.until_on_node(POD, "a").await;
     assert_eq!(claims.get(CLAIM).await.unwrap().uid(), old);
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_as_it_was_seen_is_left() {
+    let Some(fleet) = Fleet::start("behind").await else { return };
+    let client = fleet.api::<Pod>().into_client();
+    for (name, role) in [("home", "home"), ("spare", "home"), ("a", "work")] {
+        fleet.make_node(name, role).await;
+    }
+    let pods = fleet.api::<Pod>();
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "lone"},
+        "spec": {"nodeName": fleet.node("a"), "containers": [{"name": "c", "image": "i"}]},
+    }))
+    .unwrap();
+    let pod = until("the namespace has an account", || async {
+        pods.create(&PostParams::default(), &pod).await.ok()
+    })
+    .await;
+    let uid = pod.uid().unwrap();
+    let lost = Timestamp::from_second(1_700_000_000).unwrap();
+    let eviction = |uid: &str, standing| Eviction {
+        pod: Target { name: "lone".into(), uid: uid.into() },
+        claims: Vec::new(),
+        node: fleet.node("a"),
+        standing,
+    };
+    let silent = Standing::Unreachable { since: lost };
+    let evict = |client: &kube::Client, eviction| {
+        let (client, namespace) = (client.clone(), fleet.namespace.clone());
+        async move { evict(&client, &namespace, &[eviction]).await }
+    };
+    for standing in [silent, Standing::Gone] {
+        let evicted = evict(&client, eviction(&uid, standing)).await;
+        assert!(evicted.pods.is_empty() && evicted.failure.is_none(), "the node is there: {evicted:?}");
+    }
+    fleet.lose_node("a", lost).await;
+    let earlier = Standing::Unreachable { since: lost - SignedDuration::from_secs(1) };
+    for eviction in [eviction(&uid, earlier), eviction(&uid, Standing::Gone), eviction("another", silent)] {
+        let evicted = evict(&client, eviction).await;
+        assert!(evicted.pods.is_empty() && evicted.failure.is_none(), "{evicted:?}");
+    }
+    let plane = shared().await.unwrap().unwrap();
+    let nobody = plane.client_as(&fleet.namespace, "nobody").await.unwrap();
+    let evicted = evict(&nobody, eviction(&uid, silent)).await;
+    let failure = evicted.failure.unwrap().to_string();
+    assert_eq!(failure, format!("cannot ask for the node of Pod {}/lone", fleet.namespace));
+    assert_eq!(pods.get("lone").await.unwrap().uid(), pod.uid());
+    let evicted = evict(&client, eviction(&uid, silent)).await;
+    assert_eq!((evicted.pods.len(), evicted.failure.is_none()), (1, true));
+    assert!(pods.get_opt("lone").await.unwrap().is_none(), "nobody has to confirm it");
+    let evicted = evict(&client, eviction(&uid, silent)).await;
+    assert!(evicted.pods.is_empty() && evicted.failure.is_none(), "once");
     fleet.stop().await;
 }

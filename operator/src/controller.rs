@@ -198,7 +198,7 @@ async fn steps(resource: &ShardCluster, context: &Context) -> Result<Action, Rec
     let desired = desired(&cluster, &facts);
     // No client; then deletes what lost nodes hold on to.
     let loss = loss::loss(&cluster, &observed, Timestamp::now());
-    let evicted = apply::evict(client, &cluster, &loss.evictions).await;
+    let evicted = apply::evict(client, &namespace, &loss.evictions).await;
     events::write(client, &observed.resource, &events::of_evictions(&evicted.pods)).await;
     // Writes the children.
     let applied = apply::apply(client, &cluster, &desired, &observed).await;

@@ -10,7 +10,6 @@ use serde::de::DeserializeOwned;
 use tracing::info;
 
 use super::ApplyError;
-use crate::cluster::Cluster;
 use crate::loss::{Eviction, NodeView, Standing, Target};
 
 /// What has gone.
@@ -24,9 +23,9 @@ pub struct Evicted {
 
 /// Deletes pods by force, and claims that go with them. Each is deleted as the one that was seen, or left; and only while
 /// its node is as it was seen.
-pub async fn evict(client: &Client, cluster: &Cluster, evictions: &[Eviction]) -> Evicted {
+pub async fn evict(client: &Client, namespace: &str, evictions: &[Eviction]) -> Evicted {
     let mut evicted = Evicted::default();
-    let mut evictor = Evictor { client, namespace: &cluster.namespace, nodes: HashMap::new() };
+    let mut evictor = Evictor { client, namespace, nodes: HashMap::new() };
     for eviction in evictions {
         match evictor.evict(eviction).await {
             Ok(true) => evicted.pods.push(eviction.clone()),

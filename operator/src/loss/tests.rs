@@ -331,9 +331,12 @@ fn an_eviction_says_what_it_is_about() {
     assert_eq!((&*gone.node, gone.standing), ("far.example", Standing::Gone));
 }
 
+/// What is otherwise, and what users are told.
+type Told = (fn(&mut Scenery), &'static str);
+
 #[test]
 fn users_are_told_which_node_it_is_and_what_follows() {
-    let table: Vec<(fn(&mut Scenery), &str)> = vec![
+    let table: Vec<Told> = vec![
         (|_| {}, "a-shard-1-0 is on node far, which cannot be reached; after 60 s it is replaced"),
         (
             |it| drop(it.nodes.remove(1)),
