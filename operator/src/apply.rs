@@ -10,6 +10,7 @@
 mod child;
 mod compare;
 mod error;
+mod evict;
 mod prune;
 mod secret;
 mod stateful_set;
@@ -24,6 +25,7 @@ use crate::desired::{Accounts, BootstrapChildren, Desired, GatewayChildren, Poli
 use crate::observe::Observed;
 use crate::watch::Shelves;
 pub use error::ApplyError;
+pub use evict::{Evicted, evict};
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

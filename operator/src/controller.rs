@@ -32,8 +32,10 @@ use tracing::{Instrument, debug, info, warn};
 use crate::apply::{self, ApplyError};
 use crate::crd::ShardCluster;
 use crate::desired::{Facts, desired};
+use crate::events;
 use crate::facts;
 use crate::keys::{self, KeysError};
+use crate::loss;
 use crate::observe::{GatewayView, Gateways, ObserveError, Sources};
 use crate::settings::Settings;
 use crate::status::{self, Outcome};
@@ -203,6 +205,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
             telemetry.metrics.phase(cluster_ref.clone(), status.phase);
             let written = write::status(client, memory, &observed.resource, &status).await;
             written.map_err(ReconcileError::Status)?;
+            events::write(client, &observed.resource, &events::of_change(&observed.resource, &status)).await;
             return Ok(Action::await_change());
         }
     };
@@ -212,8 +215,14 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let manifest = facts::manifest(&cluster, &observed.resource, &observed.gateway);
     let facts = Facts { keys, manifest };
     let desired = desired(&cluster, &facts);
+    // No client; then deletes what lost nodes hold on to.
+    let loss = loss::loss(&cluster, &observed, Timestamp::now());
+    let evicted = apply::evict(client, &cluster.namespace, &loss.evictions).await;
+    events::write(client, &observed.resource, &events::of_evictions(&evicted.pods)).await;
     // Writes the children.
-    let applied = match apply::apply(client, shelves, &cluster, &desired, &observed).await {
+    let applied = apply::apply(client, shelves, &cluster, &desired, &observed).await;
+    let applied = applied.and_then(|applied| evicted.failure.map_or(Ok(applied), Err));
+    let applied = match applied {
         // The next attempt is near, and may well succeed: no news for users.
         Err(error) if policy::of_apply(&error) != Class::Refused => return Err(ReconcileError::Apply(error)),
         applied => applied,
@@ -233,8 +242,11 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     telemetry.metrics.phase(cluster_ref.clone(), next.phase);
     let written = write::status(client, memory, &observed.resource, &next).await;
     let again = written.map_err(ReconcileError::Status)?;
+    events::write(client, &observed.resource, &events::of_change(&observed.resource, &next)).await;
     applied.map_err(ReconcileError::Apply)?;
-    Ok(Action::requeue(again.unwrap_or_else(|| PASS.mul_f64(1.0 + policy::jitter()))))
+    let pass = PASS.mul_f64(1.0 + policy::jitter());
+    let due = [again, loss.wait(Timestamp::now())].into_iter().flatten().min();
+    Ok(Action::requeue(due.map_or(pass, |due| due.min(pass))))
 }
 
 /// When to try again.

@@ -7,21 +7,25 @@
 //!                           ├▶ validate   ShardCluster (crd) + Settings ─▶ Cluster
 //!                           ├▶ keys       what Secrets hold, and new keys for what has none
 //!                           ├▶ desired    Cluster + Facts (keys, and what the manifest says) ─▶ every child
+//!                           ├▶ loss       pods that lost nodes hold on to; evicted
 //!                           ├▶ apply      writes what differs, removes what is left over
-//!                           └▶ status     what users see of it; written where it differs
+//!                           ├▶ status     what users see of it; written where it differs
+//!                           └▶ events     what has happened since the last status
 //! ```
-//! `validate`, `desired` and what makes a status are pure: values in, values out.
+//! `validate`, `desired`, `loss` and what makes a status or events of it are pure: values in, values out.
 pub mod apply;
 pub mod cli;
 pub mod cluster;
 pub mod controller;
 pub mod crd;
 pub mod desired;
+pub mod events;
 pub mod facts;
 pub mod gateways;
 pub mod http;
 pub mod keys;
 pub mod lead;
+pub mod loss;
 pub mod observe;
 mod quantity;
 pub mod run;

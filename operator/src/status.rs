@@ -23,6 +23,7 @@ use crate::apply::Applied;
 use crate::cluster::Cluster;
 use crate::crd::{Phase, ShardCluster, ShardClusterStatus, condition};
 use crate::desired::meta::Part;
+use crate::loss;
 use crate::observe::Observed;
 use crate::validate::SpecError;
 use conditions::{Holds, finding, merged, short};
@@ -43,7 +44,8 @@ pub fn status(
 ) -> ShardClusterStatus {
     let resource = &observed.resource;
     let old = resource.status.clone().unwrap_or_default();
-    let fleet = Fleet::new(cluster, observed, manifest);
+    let lost = loss::causes(cluster, observed);
+    let fleet = Fleet::new(cluster, observed, manifest, &lost);
     let resilience = Resilience::of(&fleet);
     let endpoint = endpoint(cluster, observed);
     let notes = outcome.as_ref().map(|applied| &*applied.notes).unwrap_or_default();

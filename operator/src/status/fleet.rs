@@ -24,6 +24,7 @@ pub(super) fn in_steps(percent: f32) -> u32 {
 pub(super) struct Group<'a> {
     pub(super) desired: u32,
     pub(super) pods: Vec<&'a Pod>,
+    lost: &'a BTreeMap<String, Problem>,
 }
 
 impl Group<'_> {
@@ -34,7 +35,7 @@ impl Group<'_> {
     /// What is wrong with the first pod that has something wrong with it.
     pub(super) fn problem(&self) -> Option<Problem> {
         self.pods.iter().find_map(|pod| {
-            let Problem { reason, message } = problem(pod)?;
+            let Problem { reason, message } = problem(pod, self.lost)?;
             Some(Problem { reason, message: format!("pod {} {message}", pod.name_any()) })
         })
     }
@@ -65,7 +66,13 @@ pub(super) struct Fleet<'a> {
 }
 
 impl<'a> Fleet<'a> {
-    pub(super) fn new(cluster: &Cluster, observed: &'a Observed, manifest: &'a [ManifestShard]) -> Self {
+    /// `lost`: see [`crate::loss::causes`].
+    pub(super) fn new(
+        cluster: &Cluster,
+        observed: &'a Observed,
+        manifest: &'a [ManifestShard],
+        lost: &'a BTreeMap<String, Problem>,
+    ) -> Self {
         let mut groups: BTreeMap<(String, String), Vec<&'a Pod>> = BTreeMap::new();
         for pod in &observed.pods {
             let label = |key: &str| pod.labels().get(key).cloned().unwrap_or_default();
@@ -75,7 +82,7 @@ impl<'a> Fleet<'a> {
             let mut pods =
                 groups.remove(&(part.component().to_owned(), shard.to_owned())).unwrap_or_default();
             pods.sort_by_key(|pod| pod.name_any());
-            Group { desired, pods }
+            Group { desired, pods, lost }
         };
         let pipeline = match &observed.gateway {
             GatewayView::Answered(pipeline) => Some(&**pipeline),
