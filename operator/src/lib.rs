@@ -18,6 +18,7 @@ pub mod desired;
 pub mod facts;
 pub mod keys;
 pub mod observe;
+pub mod peer_id;
 mod quantity;
 pub mod run;
 pub mod settings;
