@@ -44,8 +44,12 @@ impl FetchError {
     /// There is no room for it.
     fn is_full(&self) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        let Self::Download(DownloadError::Write { source, .. }) = self else { return false };
-        matches!(source.kind(), StorageFull | QuotaExceeded)
+        match self {
+            Self::Download(DownloadError::Write { source, .. } | DownloadError::Open { source, .. }) => {
+                matches!(source.kind(), StorageFull | QuotaExceeded)
+            }
+            _ => false,
+        }
     }
 }
 

@@ -276,26 +276,44 @@ impl Gateway {
             shard: shard as u32,
             layers: LayerRange { start: shard as u32, end: shard as u32 + 1 },
             plan: "p".into(),
+            total_layers: 2,
             rtt: Duration::ZERO,
         };
         let replicas = (0..shards).map(replica).collect();
-        let fleet = Fleet { replicas, total_layers: 2, reason: "shard 1 has not announced itself".into() };
+        let fleet = Fleet {
+            replicas,
+            plan: Some("p".into()),
+            total_layers: 2,
+            reason: "shard 1 has not announced itself".into(),
+        };
         sessions.on(sessions::Event::Fleet(fleet), now);
         Self { peers, sessions, now }
     }
 
     fn generate(&mut self, id: u128) -> Vec<sessions::Action> {
         let deadline = Duration::from_secs(60);
-        let prompt =
-            Prompt { ids: vec![1], sampling: Sampling::default(), eos: vec![2], max_tokens: 4, deadline };
+        let prompt = Prompt {
+            plan: None,
+            ids: vec![1],
+            sampling: Sampling::default(),
+            eos: vec![2],
+            max_tokens: 4,
+            deadline,
+        };
         self.sessions.on(sessions::Event::Generate(id, prompt), self.now)
     }
 
     /// On a route whose second stage is this peer.
     fn generate_on(&mut self, id: u128, second: PeerId) -> Vec<sessions::Action> {
         let deadline = Duration::from_secs(60);
-        let prompt =
-            Prompt { ids: vec![1], sampling: Sampling::default(), eos: vec![2], max_tokens: 4, deadline };
+        let prompt = Prompt {
+            plan: None,
+            ids: vec![1],
+            sampling: Sampling::default(),
+            eos: vec![2],
+            max_tokens: 4,
+            deadline,
+        };
         let stage = |peer, shard| route::Stage { peer, shard };
         let stages = vec![stage(self.peers[0], 0), stage(second, 1)];
         let route = Route { plan: "p".into(), stages };

@@ -7,10 +7,12 @@
 //! ```
 
 mod assign;
+mod choice;
 mod coordinator;
 mod facts;
 mod pipeline;
 mod proof;
+mod track;
 
 use std::time::{Duration, Instant};
 

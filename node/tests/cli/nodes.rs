@@ -7,7 +7,7 @@ use super::{Folder, run, text};
 
 const PROMPT: &str = "Once upon a time";
 
-fn generate(http: &str) -> String {
+pub(crate) fn generate(http: &str) -> String {
     let url = format!("http://127.0.0.1:{http}");
     let ask = ["generate", "--url", &url, "--prompt", PROMPT, "--temperature", "0", "--max-tokens", "24"];
     let output = run("shardctl", &ask);
