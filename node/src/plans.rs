@@ -83,12 +83,13 @@ pub fn expect(expected: &Expected, plan: &str, manifest: &Manifest) -> Result<()
     };
     let count = manifest.layer_starts.len() as u32;
     let text = |number: Option<u32>| number.map(|number| number.to_string());
+    differs("--plan", expected.plan.clone(), plan.to_owned())?;
     differs("--total-shards", text(expected.total_shards), count.to_string())?;
     differs("--total-layers", text(expected.total_layers), manifest.total_layers.to_string())?;
     if let Some(&shard) = expected.shards.iter().find(|shard| **shard >= count) {
         return Err(PlanError::NoSuchShard { shard, count });
     }
-    differs("--plan", expected.plan.clone(), plan.to_owned())
+    Ok(())
 }
 
 /// Finds the plan of a node.

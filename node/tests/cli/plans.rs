@@ -41,6 +41,15 @@ fn names(folder: &Folder) -> Vec<String> {
     names
 }
 
+/// Ends what runs beside a test, also where that fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A volume that is kept while the plan changes: by shard count, by what the node is told, by which plan it is told.
 #[test]
 fn a_folder_of_an_older_plan_is_as_good_as_empty() {
@@ -97,7 +106,8 @@ fn a_fleet_goes_over_to_a_new_plan_when_all_of_it_is_there() {
     let address = old.address.clone();
     drop(old);
     let new = origin(Some(&address), &["--layers", "0,3,6"]);
-    let (history, over) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+    let (history, asked) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+    let over = AtomicBool::new(false);
     let note = |seen: &Value| {
         let one = (seen["plan"].clone(), seen["pipeline_complete"].clone(), seen["reason"].clone());
         let mut history = history.lock().unwrap();
@@ -106,6 +116,7 @@ fn a_fleet_goes_over_to_a_new_plan_when_all_of_it_is_there() {
         }
     };
     std::thread::scope(|scope| {
+        let _ends = (Ends(&over), Ends(&asked));
         // A long poll, as the operator's, and a client that always wants something.
         scope.spawn(|| {
             let mut revision = String::new();
@@ -115,8 +126,8 @@ fn a_fleet_goes_over_to_a_new_plan_when_all_of_it_is_there() {
                 revision = seen["revision"].as_str().unwrap_or_default().to_owned();
             }
         });
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
+        let client = scope.spawn(|| {
+            while !asked.load(Ordering::Relaxed) {
                 assert_eq!(generate(&http), answer);
             }
         });
@@ -168,6 +179,8 @@ fn a_fleet_goes_over_to_a_new_plan_when_all_of_it_is_there() {
         assert_eq!(seen["manifest"]["layer_starts"], json!([0, 3, 6]));
         assert_eq!(generate(&http), answer);
         // The old column goes, and comes back as one of the new plan, with the volume that it had.
+        asked.store(true, Ordering::Relaxed);
+        client.join().unwrap();
         drop(nodes_a);
         let back = told(&folders[1], "1");
         back.process.says("LOADED ✓✓✓");
@@ -182,7 +195,6 @@ fn a_fleet_goes_over_to_a_new_plan_when_all_of_it_is_there() {
             })
         });
         complete(&http);
-        over.store(true, Ordering::Relaxed);
         let history = history.lock().unwrap();
         let whole = history
             .iter()
