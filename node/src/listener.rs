@@ -6,7 +6,7 @@
 //! 3 listen, join    bootstraps, DHT, announcements, SYNC_TORRENTS
 //! 4 what is lacking the plan of an origin (plans), files from peers (shards)
 //! 5 serve           sessions (ring::stage), pieces (torrent), commands
-//! 6 leave           announcements withdrawn, connections closed
+//! 6 leave           announcements withdrawn, sessions brought to their end, connections closed
 //! ```
 
 mod announce;
@@ -16,8 +16,9 @@ mod status;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
@@ -52,6 +53,9 @@ use self::status::Reporter;
 
 /// Positions of a prefill chunk: large enough for the kernels, small enough that stages overlap.
 pub const CHUNK: u32 = 128;
+
+/// Sessions of a node that leaves may go on for so long: half of what a pod is given to end.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Why a node cannot run.
 #[derive(Debug, Error)]
@@ -198,6 +202,8 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
     shutdown.begun().await;
     console.say(&report::leaving(stages.status().active as u64));
     joiner.leave().await;
+    let held: Vec<u32> = shards.holdings().borrow().iter().map(|holding| holding.info.shard_id).collect();
+    join_all(held.into_iter().map(|shard| stages.withdraw(shard, GRACE))).await;
     network.shutdown().await;
     console.say(&report::stopped(started.elapsed()));
     Ok(())

@@ -179,6 +179,10 @@ fn a_fleet_goes_over_to_a_new_plan_when_all_of_it_is_there() {
         assert_eq!(seen["manifest"]["layer_starts"], json!([0, 3, 6]));
         assert_eq!(generate(&http), answer);
         // The old column goes, and comes back as one of the new plan, with the volume that it had.
+        for node in &nodes_a {
+            node.process.signal("-TERM");
+        }
+        nodes_a.iter().for_each(|node| drop(node.process.says("Stopped after")));
         asked.store(true, Ordering::Relaxed);
         client.join().unwrap();
         drop(nodes_a);
