@@ -53,11 +53,11 @@ fn keys() -> [(&'static str, &'static str); 2] {
 }
 
 /// Every `P0` and `P1` stands for the peer id of that pod.
-fn check(spec: Value, services: &[Value], pods: &[Value], expected: &[&str]) {
+fn check(spec: &Value, services: &[Value], pods: &[Value], expected: &[&str]) {
     let ids = SEEDS.map(|seed| peer_id::of_seed(seed.as_bytes()).unwrap());
     let expected: Vec<String> =
         expected.iter().map(|it| it.replace("P0", &ids[0]).replace("P1", &ids[1])).collect();
-    assert_eq!(addresses(&spec, services, pods, &keys()), expected, "{spec}");
+    assert_eq!(addresses(spec, services, pods, &keys()), expected, "{spec}");
 }
 
 fn service(name: &str, ports: &Value, ingress: &Value) -> Value {
@@ -71,7 +71,7 @@ fn service(name: &str, ports: &Value, ingress: &Value) -> Value {
 fn inside_each_pod_has_a_name() {
     let none = json!(null);
     check(
-        json!({}),
+        &json!({}),
         &[],
         &[],
         &[
@@ -80,7 +80,7 @@ fn inside_each_pod_has_a_name() {
         ],
     );
     check(
-        json!({"transport": "tcp", "bootstrap": {"replicas": 2}}),
+        &json!({"transport": "tcp", "bootstrap": {"replicas": 2}}),
         &[service("llama-bootstrap", &none, &none)],
         &[],
         &[
@@ -90,7 +90,7 @@ fn inside_each_pod_has_a_name() {
     );
     // A suspended cluster comes back where it was.
     check(
-        json!({"transport": "quic", "suspend": true}),
+        &json!({"transport": "quic", "suspend": true}),
         &[],
         &[],
         &["/dns/llama-bootstrap-0.llama-bootstrap-peers.llm.svc/udp/51820/quic-v1/p2p/P0"],
@@ -105,7 +105,7 @@ fn a_balancer_has_an_address_for_each_protocol() {
     let tcp = |ingress: Value| service("llama-bootstrap-tcp", &none, &ingress);
     let udp = |ingress: Value| service("llama-bootstrap-udp", &none, &ingress);
     check(
-        spec(),
+        &spec(),
         &[inside.clone(), tcp(none.clone()), udp(json!([]))],
         &[],
         &[
@@ -114,13 +114,13 @@ fn a_balancer_has_an_address_for_each_protocol() {
         ],
     );
     check(
-        spec(),
+        &spec(),
         &[inside.clone(), tcp(json!([{"ip": "192.0.2.7"}])), udp(none.clone())],
         &[],
         &["/ip4/192.0.2.7/tcp/51820/p2p/P0"],
     );
     check(
-        spec(),
+        &spec(),
         &[
             inside,
             tcp(json!([{"hostname": "tcp.example.org", "ip": "192.0.2.7"}])),
@@ -146,7 +146,7 @@ fn a_node_port_is_told_with_the_node_of_the_pod() {
     let pod = |name: &str, ip: Value| json!({"metadata": {"name": name}, "status": {"hostIP": ip}});
     let pods = [pod("llama-bootstrap-0", json!("198.51.100.4")), pod("llama-bootstrap-1", json!(null))];
     check(
-        spec,
+        &spec,
         &services,
         &pods,
         &[
