@@ -31,12 +31,23 @@ pub struct Facts {
     pub probe: Probe,
     /// What the manifest says.
     pub manifest: Option<ManifestFacts>,
-    /// The plan that is to be served next, where it is another one, and what its manifest says.
-    pub next: Option<(String, Option<ManifestFacts>)>,
+    /// The plan that is to be served next, where it is another one.
+    pub next: Option<NextFacts>,
     /// Sessions of this gateway at each peer.
     pub active: HashMap<PeerId, u32>,
     /// Last round trip to each peer.
     pub latency: HashMap<PeerId, Duration>,
+}
+
+/// What the gateway knows of the plan that is to be served next.
+#[derive(Clone, Debug, Default)]
+pub struct NextFacts {
+    /// Its short name.
+    pub plan: String,
+    /// What its manifest says.
+    pub manifest: Option<ManifestFacts>,
+    /// Replicas that a probe did not come back from, in words.
+    pub failures: String,
 }
 
 /// What the manifest of a plan says of the model.
@@ -122,26 +133,28 @@ impl ClusterView {
             probe: facts.probe.clone(),
             manifest: manifest.map(|manifest| manifest.summary.clone()),
             shards,
-            next_plan: facts.next.as_ref().map(|(plan, manifest)| self.next(plan, manifest.as_ref(), facts)),
+            next_plan: facts.next.as_ref().map(|next| self.next(next, facts)),
         }
     }
 
-    fn next(&self, plan: &str, manifest: Option<&ManifestFacts>, facts: &Facts) -> NextPlan {
-        let view = self.of(plan);
+    fn next(&self, next: &NextFacts, facts: &Facts) -> NextPlan {
+        let NextFacts { plan, manifest, failures } = next;
+        let (view, manifest) = (self.of(plan), manifest.as_ref());
         let Outline { model_sha256, total_layers, shards, missing, .. } =
             Outline::of(view.plan.as_ref(), manifest);
         NextPlan {
-            plan: plan.to_owned(),
+            plan: plan.clone(),
             model_sha256,
             model_bytes: manifest.map_or(0, |manifest| manifest.model_bytes),
             total_layers,
             missing_layers: missing,
             reason: match view.reason() {
-                reason if reason.is_empty() => UNPROVED.to_owned(),
-                reason => reason,
+                reason if !reason.is_empty() => reason,
+                _ if !failures.is_empty() => failures.clone(),
+                _ => UNPROVED.to_owned(),
             },
             manifest: manifest.map(|manifest| manifest.summary.clone()),
-            shards: view.shards(shards, manifest, facts, |replica| replica.shard.plan == plan),
+            shards: view.shards(shards, manifest, facts, |replica| replica.shard.plan == *plan),
         }
     }
 

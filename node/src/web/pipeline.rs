@@ -17,13 +17,13 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::choice;
 use super::facts::{LearnError, Learned, describe, learn};
 use super::track::{Need, Track};
 use crate::clock::now_ms;
-use crate::cluster::{ClusterView, Facts};
+use crate::cluster::{ClusterView, Facts, NextFacts};
 use crate::front::Front;
 use crate::model::Model;
 use crate::net::Network;
@@ -224,7 +224,8 @@ impl Task {
         facts.next = next.map(|plan| {
             let track = self.tracks.iter().find(|track| track.plan == plan);
             let manifest = track.and_then(|track| track.manifest.clone());
-            (plan, manifest)
+            let failures = track.map(|track| track.proof.failures()).unwrap_or_default();
+            NextFacts { plan, manifest, failures }
         });
         let Facts { cluster, origin, seeded, .. } = std::mem::take(&mut self.facts);
         self.facts = Facts { cluster, origin, seeded, ..facts };
@@ -271,6 +272,10 @@ impl Task {
         }
     }
 
+    fn is_served(&self, plan: &str) -> bool {
+        self.front.view.borrow().serving().any(|replica| replica.shard.plan == plan)
+    }
+
     fn on_outcome(&mut self, outcome: Outcome) {
         let now = Instant::now();
         match outcome {
@@ -282,6 +287,10 @@ impl Task {
                     }
                 }
                 Ok(None) => {}
+                // Whoever has its files may have other things to do first.
+                Err(error) if !self.is_served(&plan) => {
+                    debug!(plan, "the plan is not described yet: {error}")
+                }
                 Err(error) => warn!(plan, "the plan could not be learned from any replica: {error}"),
             },
             Outcome::Probed { route, sent, result } => {
