@@ -289,7 +289,7 @@ impl Task {
                 Ok(None) => {}
                 // Whoever has its files may have other things to do first.
                 Err(error) if !self.is_served(&plan) => {
-                    debug!(plan, "the plan is not described yet: {error}")
+                    debug!(plan, "the plan is not described yet: {error}");
                 }
                 Err(error) => warn!(plan, "the plan could not be learned from any replica: {error}"),
             },
