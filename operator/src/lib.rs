@@ -27,6 +27,7 @@ pub mod keys;
 pub mod lead;
 pub mod loss;
 pub mod observe;
+pub mod peer_id;
 mod quantity;
 pub mod run;
 pub mod settings;

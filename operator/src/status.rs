@@ -6,6 +6,7 @@
 //!  Applied ───────────┘        └─────▶ phase     one word for it all
 //! ```
 
+mod address;
 mod conditions;
 mod fleet;
 mod phase;
@@ -83,7 +84,7 @@ pub fn status(
             None => old.missing_layers.clone(),
         },
         endpoint: Some(endpoint),
-        bootstrap_address: old.bootstrap_address.clone(),
+        bootstrap_address: address::bootstrap(cluster, observed),
         replicas: cluster.columns,
         selector: Some(selector(cluster)),
         image: Some(cluster.image.clone()),
