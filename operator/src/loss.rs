@@ -11,6 +11,7 @@
 
 mod node;
 mod nodes;
+mod pod;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::status::pods::Problem;
 pub use node::NodeView;
 use nodes::Nodes;
 pub use nodes::Standing;
+use pod::{claims_of, is_forced, is_replaced, scheduled, unschedulable};
 
 /// For a condition's reason.
 pub(crate) const NODE_LOST: &str = "NodeLost";
@@ -78,13 +80,9 @@ pub fn loss(cluster: &Cluster, observed: &Observed, now: Timestamp) -> Loss {
     if scene.nodes.cut_off() {
         return loss;
     }
-    let bound = SignedDuration::from_secs(cluster.node_loss.into());
-    for (pod, fate) in observed.pods.iter().filter_map(|pod| Some((pod, scene.fate(pod)?))) {
+    for (pod, fate) in scene.fates() {
         let keeps = fate.is_volume() && (cluster.retain_on_node_loss || cluster.suspended);
-        // Out of the range of times is never.
-        let Some(due) = fate.since.checked_add(bound).ok().filter(|_| !keeps && !is_forced(pod)) else {
-            continue;
-        };
+        let Some(due) = fate.due(cluster).filter(|_| !keeps && !is_forced(pod)) else { continue };
         if due > now {
             loss.next = Some(loss.next.map_or(due, |next| next.min(due)));
         } else if let Some(eviction) = fate.eviction(pod) {
@@ -94,13 +92,16 @@ pub fn loss(cluster: &Cluster, observed: &Observed, now: Timestamp) -> Loss {
     loss
 }
 
-/// What lost nodes do to pods, by the names of the pods: in words that stay the same while nothing else happens.
+/// What lost nodes do to pods, by the names of the pods: in words that stay the same while nothing else happens. A node
+/// that is gone may be one that is only just known to who has scheduled the pod: it is told of when it is due.
 #[must_use]
-pub fn causes(cluster: &Cluster, observed: &Observed) -> BTreeMap<String, Problem> {
+pub fn causes(cluster: &Cluster, observed: &Observed, now: Timestamp) -> BTreeMap<String, Problem> {
     let scene = Scene::new(observed);
-    let fates = observed.pods.iter().filter_map(|pod| Some((pod, scene.fate(pod)?)));
+    let is_sure =
+        |fate: &Fate<'_>| fate.standing != Standing::Gone || fate.due(cluster).is_some_and(|due| due <= now);
     let problem =
         |fate: Fate<'_>| Problem { reason: NODE_LOST, message: fate.words(cluster, scene.nodes.cut_off()) };
+    let fates = scene.fates().filter(|(_, fate)| is_sure(fate));
     fates.map(|(pod, fate)| (pod.name_any(), problem(fate))).collect()
 }
 
@@ -138,15 +139,20 @@ impl<'a> Scene<'a> {
         Self { observed, nodes: Nodes::new(&observed.nodes) }
     }
 
+    /// Pods that have one.
+    fn fates(&self) -> impl Iterator<Item = (&'a Pod, Fate<'a>)> {
+        self.observed.pods.iter().filter_map(|pod| Some((pod, self.fate(pod)?)))
+    }
+
     fn fate(&self, pod: &'a Pod) -> Option<Fate<'a>> {
-        // Nobody would make another one.
-        if !is_replaced(pod) {
+        // Without any node, nodes may not be looked at; and of a pod by itself nobody would make another one.
+        if self.observed.nodes.is_empty() || !is_replaced(pod) {
             return None;
         }
         match pod.spec.as_ref()?.node_name.as_deref() {
             Some(node) => {
                 let standing = self.nodes.named(node);
-                let since = since(standing, condition(pod, "True"), pod)?;
+                let since = since(standing, scheduled(pod), pod)?;
                 Some(Fate { node, standing, since, claims: Vec::new() })
             }
             None => self.fate_of_volumes(pod),
@@ -181,6 +187,11 @@ impl Fate<'_> {
         !self.claims.is_empty()
     }
 
+    /// Out of the range of times is never.
+    fn due(&self, cluster: &Cluster) -> Option<Timestamp> {
+        self.since.checked_add(SignedDuration::from_secs(cluster.node_loss.into())).ok()
+    }
+
     fn eviction(&self, pod: &Pod) -> Option<Eviction> {
         let target = |name: String, uid: Option<String>| Some(Target { name, uid: uid? });
         Some(Eviction {
@@ -210,7 +221,10 @@ impl Fate<'_> {
         if self.is_volume() && cluster.retain_on_node_loss {
             return format!("{what}: storage.retainOnNodeLoss keeps the volume");
         }
-        format!("{what}; after {} s it {then}", cluster.node_loss)
+        match self.standing {
+            Standing::Gone => format!("{what}; it {then}"),
+            _ => format!("{what}; after {} s it {then}", cluster.node_loss),
+        }
     }
 }
 
@@ -224,40 +238,6 @@ fn since(standing: Standing, known: Option<&PodCondition>, pod: &Pod) -> Option<
             known.or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0)
         }
     }
-}
-
-fn condition<'a>(pod: &'a Pod, status: &str) -> Option<&'a PodCondition> {
-    let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
-    conditions.find(|one| one.type_ == "PodScheduled" && one.status == status)
-}
-
-/// That no node is found for it.
-fn unschedulable(pod: &Pod) -> Option<&PodCondition> {
-    condition(pod, "False").filter(|one| one.reason.as_deref() == Some("Unschedulable"))
-}
-
-/// Claims of its own: those that its StatefulSet makes. A user's that it mounts is not ours to delete.
-fn claims_of<'a>(
-    pod: &'a Pod,
-    claims: &'a [PersistentVolumeClaim],
-) -> impl Iterator<Item = &'a PersistentVolumeClaim> {
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    volumes.filter_map(move |volume| {
-        let name = &volume.persistent_volume_claim.as_ref()?.claim_name;
-        let own = *name == format!("{}-{}", volume.name, pod.name_any());
-        claims.iter().find(|claim| own && claim.name_any() == *name)
-    })
-}
-
-/// Whether somebody makes another pod when it is gone.
-fn is_replaced(pod: &Pod) -> bool {
-    let keeps = |kind: &str| matches!(kind, "StatefulSet" | "ReplicaSet");
-    pod.owner_references().iter().any(|owner| owner.controller == Some(true) && keeps(&owner.kind))
-}
-
-/// It was deleted by force, and waits for somebody's finalizer.
-fn is_forced(pod: &Pod) -> bool {
-    pod.metadata.deletion_timestamp.is_some() && pod.metadata.deletion_grace_period_seconds == Some(0)
 }
 
 #[cfg(test)]

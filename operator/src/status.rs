@@ -45,7 +45,7 @@ pub fn status(
 ) -> ShardClusterStatus {
     let resource = &observed.resource;
     let old = resource.status.clone().unwrap_or_default();
-    let lost = loss::causes(cluster, observed);
+    let lost = loss::causes(cluster, observed, now);
     let fleet = Fleet::new(cluster, observed, manifest, &lost);
     let resilience = Resilience::of(&fleet);
     let endpoint = endpoint(cluster, observed);

@@ -120,9 +120,9 @@ impl Scenery {
         (names.collect(), next.map(Timestamp::as_second))
     }
 
-    fn words(&self) -> String {
+    fn words_at(&self, second: i64) -> String {
         let (cluster, observed) = self.parts();
-        let causes = causes(&cluster, &observed);
+        let causes = causes(&cluster, &observed, at(second));
         assert!(causes.values().all(|problem| problem.reason == "NodeLost"));
         causes
             .into_iter()
@@ -338,14 +338,11 @@ type Told = (fn(&mut Scenery), &'static str);
 fn users_are_told_which_node_it_is_and_what_follows() {
     let table: Vec<Told> = vec![
         (|_| {}, "a-shard-1-0 is on node far, which cannot be reached; after 60 s it is replaced"),
+        (|it| drop(it.nodes.remove(1)), "a-shard-1-0 is on node far, which is gone; it is replaced"),
         (
-            |it| drop(it.nodes.remove(1)),
-            "a-shard-1-0 is on node far, which is gone; after 60 s it is replaced",
-        ),
-        (
-            |it| it.nodes.truncate(0),
-            "a-shard-0-0 is on node near, which is gone; nothing is replaced, because most nodes are like it: it may be the control plane that is cut off; \
-             a-shard-1-0 is on node far, which is gone; nothing is replaced, because most nodes are like it: it may be the control plane that is cut off",
+            |it| it.nodes[0] = node("near", Some(SINCE)),
+            "a-shard-0-0 is on node near, which cannot be reached; nothing is replaced, because most nodes are like it: it may be the control plane that is cut off; \
+             a-shard-1-0 is on node far, which cannot be reached; nothing is replaced, because most nodes are like it: it may be the control plane that is cut off",
         ),
         (
             Scenery::came_back,
@@ -359,12 +356,18 @@ fn users_are_told_which_node_it_is_and_what_follows() {
             "a-shard-1-0 waits for its volume on node far, which cannot be reached: storage.retainOnNodeLoss keeps the volume",
         ),
         (|it| it.nodes[1] = node("far", None), ""),
+        (|it| it.nodes.clear(), ""),
     ];
     for (change, words) in table {
         let mut it = scenery();
         change(&mut it);
-        assert_eq!(it.words(), words);
+        assert_eq!(it.words_at(LATE), words);
     }
+    let early = "a-shard-1-0 is on node far, which cannot be reached; after 60 s it is replaced";
+    assert_eq!(scenery().words_at(SINCE), early, "the same words, from the first moment on");
+    let mut new = scenery();
+    new.nodes.remove(1);
+    assert_eq!(new.words_at(SINCE), "", "the node may be too new to be known");
 }
 
 #[test]
