@@ -5,7 +5,7 @@
 //!  watch: what they own, their pods ──┼▶ queue, one entry per ShardCluster ─▶ reconcile, bounded
 //!  gateways: their answers ───────────┘           ▲                                │
 //!                                                 └── after a back-off ◀───────────┤
-//!  reconcile: observe ─▶ validate ─▶ keys ─▶ desired ─▶ apply ─▶ status ───────────┘
+//!  reconcile: observe ─▶ validate ─▶ keys ─▶ desired ─▶ rollout ─▶ apply ─▶ status ───────────┘
 //! ```
 //! No step calls an earlier one: what pods and gateways do with a write comes back with the next `observe`.
 
@@ -37,6 +37,7 @@ use crate::facts;
 use crate::keys::{self, KeysError};
 use crate::loss;
 use crate::observe::{GatewayView, Gateways, ObserveError, Sources};
+use crate::rollout;
 use crate::settings::Settings;
 use crate::status::{self, Outcome};
 use crate::telemetry::{Telemetry, logs};
@@ -212,9 +213,9 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     // No client: random bytes for what has no key.
     let keys = keys::keys(&cluster, &observed.secrets).map_err(ReconcileError::Keys)?;
     // No client.
-    let manifest = facts::manifest(&cluster, &observed.resource, &observed.gateway);
-    let facts = Facts { keys, manifest };
+    let facts = Facts { keys, plan: facts::plan(&cluster, &observed) };
     let desired = desired(&cluster, &facts);
+    let (desired, rollout) = rollout::rollout(&cluster, &facts, &observed, desired);
     // No client; then deletes what lost nodes hold on to.
     let loss = loss::loss(&cluster, &observed, Timestamp::now());
     let evicted = apply::evict(client, &cluster.namespace, &loss.evictions).await;
@@ -238,7 +239,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     }
     let outcome: Outcome<'_> = applied.as_ref().map_err(|error| words(error));
     // No client; then writes the status.
-    let next = status::status(&cluster, &observed, &facts.manifest, &outcome, Timestamp::now());
+    let next = status::status(&cluster, &observed, facts.plan.as_ref(), &rollout, &outcome, Timestamp::now());
     telemetry.metrics.phase(cluster_ref.clone(), next.phase);
     let written = write::status(client, memory, &observed.resource, &next).await;
     let again = written.map_err(ReconcileError::Status)?;

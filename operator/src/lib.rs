@@ -6,7 +6,9 @@
 //!  controller ─▶ reconcile ─┬▶ observe    reads the cluster: the resource, its children, their pods, the gateways
 //!                           ├▶ validate   ShardCluster (crd) + Settings ─▶ Cluster
 //!                           ├▶ keys       what Secrets hold, and new keys for what has none
-//!                           ├▶ desired    Cluster + Facts (keys, and what the manifest says) ─▶ every child
+//!                           ├▶ facts      the plan that the spec asks for, and what its manifest says
+//!                           ├▶ desired    Cluster + Facts ─▶ every child
+//!                           ├▶ rollout    which pods may move to their new template now
 //!                           ├▶ loss       pods that lost nodes hold on to; evicted
 //!                           ├▶ apply      writes what differs, removes what is left over
 //!                           ├▶ status     what users see of it; written where it differs
@@ -19,6 +21,7 @@ pub mod cluster;
 pub mod controller;
 pub mod crd;
 pub mod desired;
+mod digest;
 pub mod events;
 pub mod facts;
 pub mod gateways;
@@ -29,6 +32,7 @@ pub mod loss;
 pub mod observe;
 pub mod peer_id;
 mod quantity;
+pub mod rollout;
 pub mod run;
 pub mod settings;
 pub mod status;

@@ -10,6 +10,7 @@ use super::pods::{Problem, is_ready, problem};
 use crate::cluster::Cluster;
 use crate::crd::{LayerRange, ShardRow};
 use crate::desired::meta::{COMPONENT, Part, SHARD};
+use crate::facts::Plan;
 use crate::observe::{GatewayView, Observed};
 
 /// Percentages are told in steps of this, so that a download is not a write every second.
@@ -70,7 +71,7 @@ impl<'a> Fleet<'a> {
     pub(super) fn new(
         cluster: &Cluster,
         observed: &'a Observed,
-        manifest: &'a [ManifestShard],
+        plan: Option<&'a Plan>,
         lost: &'a BTreeMap<String, Problem>,
     ) -> Self {
         let mut groups: BTreeMap<(String, String), Vec<&'a Pod>> = BTreeMap::new();
@@ -98,12 +99,21 @@ impl<'a> Fleet<'a> {
                 .map(|shard| ShardView {
                     id: shard.id,
                     group: group(Part::Shard(shard.id), &shard.id.to_string(), shard.replicas),
-                    known: manifest.iter().find(|known| known.shard_id == shard.id),
+                    known: plan.and_then(|plan| plan.shard(shard.id)),
                     seen: seen(shard.id),
                 })
                 .collect(),
             pipeline,
         }
+    }
+}
+
+impl Fleet<'_> {
+    /// Pods of shard 0, which stand for their columns: what an autoscaler counts.
+    pub(super) fn columns(&self) -> u32 {
+        let first = self.shards.first().map(|shard| &shard.group.pods);
+        let staying = first.into_iter().flatten().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        staying.count() as u32
     }
 }
 

@@ -21,6 +21,7 @@ struct Scene {
     pods: Vec<Value>,
     gateway: GatewayView,
     nodes: Vec<NodeView>,
+    rollout: Rollout,
     outcome: Result<Applied, String>,
 }
 
@@ -38,6 +39,7 @@ fn running() -> Scene {
             .collect(),
         gateway: GatewayView::Answered(Box::new(pipeline())),
         nodes: Vec::new(),
+        rollout: Rollout::Done,
         outcome: Ok(Applied::default()),
     }
 }
@@ -154,9 +156,9 @@ impl Scene {
             nodes: self.nodes.clone().into(),
             volumes: Vec::new(),
         };
-        let manifest = crate::facts::manifest(&cluster, &observed.resource, &observed.gateway);
+        let plan = crate::facts::plan(&cluster, &observed);
         let outcome = self.outcome.as_ref().map_err(Clone::clone);
-        status(&cluster, &observed, &manifest, &outcome, now)
+        status(&cluster, &observed, plan.as_ref(), &self.rollout, &outcome, now)
     }
 
     /// As it is after a status was written.
