@@ -18,33 +18,18 @@ use shard_e2e::rights::{Untried, compare, granted};
 use shard_e2e::{ControlPlane, Options, Parts, namespace, skipped};
 
 /// What the life of a fleet on machines that stay does not need.
-const UNTRIED: [Untried; 6] = [
+const UNTRIED: [Untried; 3] = [
     Untried {
         resource: "nodes",
-        verbs: &["get", "list", "watch"],
-        why: "which machines are lost; the operator does not look yet",
-    },
-    Untried {
-        resource: "persistentvolumes",
         verbs: &["get"],
-        why: "whether a claim's volume is on a lost machine; the operator does not look yet",
+        why: "whether a lost machine still is, before its pods go",
     },
     Untried {
         resource: "pods",
         verbs: &["delete"],
-        why: "of lost machines, and pods that are stuck on an old template; the operator does not do it yet",
+        why: "of lost machines, and pods that are stuck on an old template",
     },
-    Untried {
-        resource: "persistentvolumeclaims",
-        verbs: &["delete"],
-        why: "of lost machines; the operator does not do it yet",
-    },
-    Untried { resource: "events.k8s.io/events", verbs: &["create", "patch"], why: "not written yet" },
-    Untried {
-        resource: "coordination.k8s.io/leases",
-        verbs: &["create", "get", "update"],
-        why: "which replica works; the operator does not ask yet",
-    },
+    Untried { resource: "persistentvolumeclaims", verbs: &["delete"], why: "of lost machines" },
 ];
 
 #[test]

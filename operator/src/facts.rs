@@ -74,7 +74,7 @@ fn remembered(cluster: &Cluster, observed: &Observed, taken: Option<&str>) -> Op
     Some(Plan {
         name: plan.id.clone(),
         shards: plan.shards.iter().map(|shard| of_status(cluster, shard)).collect(),
-        model: status.model.clone()?,
+        model: status.model.clone().unwrap_or_default(),
     })
 }
 
@@ -82,12 +82,17 @@ fn remembered(cluster: &Cluster, observed: &Observed, taken: Option<&str>) -> Op
 fn fits(cluster: &Cluster, plan: &Plan) -> bool {
     let starts = &cluster.model.layer_starts;
     let is_model = match &cluster.model.source {
-        Source::Http { sha256: Some(sha256), .. } => plan.model.sha256.eq_ignore_ascii_case(sha256),
+        Source::Http { sha256: Some(sha256), .. } => {
+            plan.model.sha256.is_empty() || plan.model.sha256.eq_ignore_ascii_case(sha256)
+        }
         _ => true,
     };
     is_model
         && plan.shards.len() == cluster.shards.len()
-        && cluster.model.total_layers.is_none_or(|layers| layers == plan.model.total_layers)
+        && cluster
+            .model
+            .total_layers
+            .is_none_or(|layers| plan.shards.last().is_some_and(|last| last.end == layers))
         && (starts.is_empty() || plan.shards.iter().map(|shard| shard.start).eq(starts.iter().copied()))
 }
 

@@ -90,7 +90,10 @@ pub fn status(
         replicas: fleet.columns(),
         selector: Some(selector(cluster)),
         image: Some(cluster.image.clone()),
-        model: plan.map(|plan| plan.model.clone()).or_else(|| old.model.clone()),
+        model: plan
+            .map(|plan| plan.model.clone())
+            .filter(|model| !model.sha256.is_empty())
+            .or_else(|| old.model.clone()),
         plan: plan.map(|plan| plan::plan(cluster, plan, &resilience)).or_else(|| old.plan.clone()),
         shards: fleet.shards.iter().map(|shard| shard.row(row(shard.id))).collect(),
         conditions: merged(&old.conditions, findings, resource.metadata.generation, now),

@@ -85,7 +85,7 @@ they are never listed or watched. "create" is what applying asks for where there
   verbs: [list, watch, patch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
 
 {{/* Which machines are lost, and which volumes are on them: both belong to no namespace, so no Role gives them. */}}

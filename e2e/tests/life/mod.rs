@@ -139,6 +139,8 @@ impl Life<'_> {
         }});
         let resources = self.api::<ShardCluster>();
         resources.patch(FIRST, &PatchParams::default(), &Patch::Merge(&fewer)).await.unwrap();
+        // Without the new manifest the shards would keep their plan.
+        self.plan_is_known(FIRST, 3).await;
         self.gone::<StatefulSet>("tiny-tales-shard-3").await;
         self.gone::<Service>("tiny-tales-shard-3").await;
         self.gone::<PodDisruptionBudget>("tiny-tales-shard-0").await;
