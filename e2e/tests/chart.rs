@@ -218,7 +218,7 @@ const NEEDED: [(&str, &str, &str, &[&str]); 12] = [
     ("", "secrets", "", &["get", "create", "patch"]),
     ("", "pods", "", &["list", "watch", "delete"]),
     ("", "persistentvolumeclaims", "", &["list", "watch", "patch", "delete"]),
-    ("events.k8s.io", "events", "", &["create", "patch"]),
+    ("events.k8s.io", "events", "", &["create"]),
 ];
 const ALL: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
