@@ -12,6 +12,7 @@
 mod memory;
 mod pace;
 mod policy;
+mod upgrade;
 mod write;
 
 use std::convert::Infallible;
@@ -37,7 +38,7 @@ use crate::facts;
 use crate::keys::{self, KeysError};
 use crate::loss;
 use crate::observe::{GatewayView, Gateways, ObserveError, Sources};
-use crate::rollout;
+use crate::rollout::{self, Rollout};
 use crate::settings::Settings;
 use crate::status::{self, Outcome};
 use crate::telemetry::{Telemetry, logs};
@@ -46,6 +47,7 @@ use crate::watch::{self, ClusterRef, Shelves, scoped};
 use memory::Memory;
 pub use policy::Class;
 pub(crate) use policy::words;
+use upgrade::Turn;
 pub use write::WriteStatusError;
 
 /// What no watch tells of is looked at so often: a Secret that somebody has deleted.
@@ -62,6 +64,7 @@ struct Context {
     shelves: Arc<Shelves>,
     gateways: Gateways,
     memory: Memory,
+    turn: Turn,
     telemetry: Telemetry,
 }
 
@@ -105,8 +108,8 @@ pub async fn run(
     }
     let (gateways, answers) = Gateways::on_port(gateways.0);
     let Telemetry { metrics, health } = telemetry.clone();
-    let memory = Memory::default();
-    let context = Arc::new(Context { client, settings, shelves, gateways, memory, telemetry });
+    let (memory, turn) = (Memory::default(), Turn::new(Instant::now()));
+    let context = Arc::new(Context { client, settings, shelves, gateways, memory, turn, telemetry });
 
     let (reader, writer) = reflector::store();
     let remembered = Arc::clone(&context);
@@ -139,6 +142,7 @@ pub async fn run(
                     let cluster =
                         ClusterRef::new(&gone.name).within(gone.namespace.as_deref().unwrap_or_default());
                     context.memory.forget(&cluster);
+                    context.turn.release(&cluster);
                     context.gateways.forget(&cluster);
                     context.telemetry.metrics.forget(&cluster);
                     debug!(%cluster, "gone");
@@ -192,13 +196,16 @@ async fn reconcile(resource: Arc<ShardCluster>, context: Arc<Context>) -> Result
 }
 
 async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, ReconcileError> {
-    let Context { client, settings, shelves, gateways, memory, telemetry } = context;
+    let Context { client, settings, shelves, gateways, memory, turn, telemetry } = context;
     // Reads the cluster.
     let sources = Sources { client, shelves, gateways };
     let observed = sources.observe(cluster_ref).await.map_err(ReconcileError::Observe)?;
     let Some(observed) = observed else { return Ok(Action::await_change()) };
     // No client.
-    let cluster = match validate(&observed.resource, settings) {
+    // A newer image waits until it is this one's turn.
+    let waits = upgrade::is_due(&observed.resource, settings) && !turn.take(cluster_ref, Instant::now());
+    let settings = Settings { auto_upgrade: settings.auto_upgrade && !waits, ..settings.clone() };
+    let cluster = match validate(&observed.resource, &settings) {
         Ok(cluster) => cluster,
         Err(error) => {
             info!(%error, "the spec is not valid");
@@ -245,8 +252,15 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let again = written.map_err(ReconcileError::Status)?;
     events::write(client, &observed.resource, &events::of_change(&observed.resource, &next)).await;
     applied.map_err(ReconcileError::Apply)?;
+    match rollout {
+        Rollout::Done if next.pipeline_complete || cluster.suspended => turn.release(cluster_ref),
+        Rollout::Done | Rollout::Manifest => {}
+        _ if cluster.image == settings.node_image => turn.hold(cluster_ref),
+        _ => {}
+    }
     let pass = PASS.mul_f64(1.0 + policy::jitter());
-    let due = [again, loss.wait(Timestamp::now())].into_iter().flatten().min();
+    let due = [again, loss.wait(Timestamp::now()), waits.then_some(upgrade::AGAIN)];
+    let due = due.into_iter().flatten().min();
     Ok(Action::requeue(due.map_or(pass, |due| due.min(pass))))
 }
 

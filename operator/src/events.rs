@@ -79,7 +79,8 @@ pub fn of_change(resource: &ShardCluster, next: &ShardClusterStatus) -> Vec<Even
 
 fn of_plan(last: Option<&PlanStatus>, next: Option<&PlanStatus>) -> Option<Event> {
     let plan = next.filter(|next| last.is_none_or(|last| last.id != next.id))?;
-    let shards: Vec<String> = plan.shards.iter().map(|shard| String::from(shard.layers)).collect();
+    let shards: Vec<String> =
+        plan.shards.iter().map(|shard| format!("{}-{}", shard.layers.start, shard.layers.end)).collect();
     let count = shards.len();
     let what =
         format!("{count} {} of layers {}", if count == 1 { "shard" } else { "shards" }, shards.join(", "));

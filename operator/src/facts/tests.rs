@@ -47,7 +47,7 @@ fn found(
 ) -> Option<String> {
     let status = told.map(|(id, count)| {
         let shards: Vec<Value> = (0..count)
-            .map(|id| json!({"id": id, "layers": format!("{id}-{}", id + 1), "weightBytes": 1, "kvBytes": 1}))
+            .map(|id| json!({"id": id, "layers": {"start": id, "end": id + 1}, "weightBytes": 1, "kvBytes": 1}))
             .collect();
         json!({
             "plan": {"id": id, "shards": shards},
