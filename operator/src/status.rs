@@ -92,7 +92,7 @@ pub fn status(
         image: Some(cluster.image.clone()),
         model: plan
             .map(|plan| plan.model.clone())
-            .filter(|model| !model.sha256.is_empty())
+            .filter(|model| model.total_layers > 0)
             .or_else(|| old.model.clone()),
         plan: plan.map(|plan| plan::plan(cluster, plan, &resilience)).or_else(|| old.plan.clone()),
         shards: fleet.shards.iter().map(|shard| shard.row(row(shard.id))).collect(),
