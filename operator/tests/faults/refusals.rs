@@ -1,0 +1,119 @@
+//! What the API server does not want, and what fails for long.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::call::{Call, Verb};
+use crate::server::{Fault, Server};
+use crate::world::{World, at, check_written_once, condition, difference, gaps, make, shape};
+
+const ALWAYS: usize = usize::MAX;
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn is_gateways_service(call: &Call) -> bool {
+    call.is(Verb::Apply, "services", "tiny-gateway")
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_told_once_and_tried_again_ever_later_until_it_is_not() {
+    let wanted = crate::calm().await;
+    let refusals = [(403, "Forbidden"), (422, "Invalid"), (400, "BadRequest"), (404, "NotFound")];
+    for (code, reason) in refusals {
+        let world = World::with_tiny();
+        world.server.fail(ALWAYS, Fault::Code(code, reason), is_gateways_service);
+        world
+            .until("the refusal is told", |server| {
+                condition(server, "tiny", "Ready").is_some_and(|ready| {
+                    let told = format!("cannot apply Service llm/tiny-gateway: the API server says {reason}");
+                    ready[..2] == ["False", "ApplyFailed"] && ready[2].contains(&told)
+                })
+            })
+            .await;
+        sleep(HOUR).await;
+        let waits = gaps(&world.server, is_gateways_service);
+        assert!(waits.len() > 30, "{reason}: it may be allowed at any time: {waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(121)), "{reason}: {waits:?}");
+        assert!(waits[10..].iter().all(|wait| *wait >= Duration::from_secs(60)), "{reason}: {waits:?}");
+        check_written_once(&world.server, reason);
+
+        world.server.heal();
+        world.until_done("tiny").await;
+        world.is_quiet().await;
+        let differs = difference(&shape(&world.server), &wanted);
+        assert!(differs.is_empty(), "{reason}: {differs}");
+        world.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_status_the_children_are_there_and_are_left_alone() {
+    let world = World::with_tiny();
+    world.server.fail(ALWAYS, Fault::Code(403, "Forbidden"), Call::is_status);
+    let last = at("deployments", "tiny-gateway");
+    world.until("the last child", |server| server.lock().objects.get(&last).is_ok()).await;
+    sleep(HOUR).await;
+    check_written_once(&world.server, "without a status");
+    world.server.heal();
+    world.until_done("tiny").await;
+    world.is_quiet().await;
+    world.stop().await;
+}
+
+fn with_many(count: u32) -> (Server, Vec<String>) {
+    let server = Server::default();
+    let names: Vec<String> = (0..count).map(|id| format!("many-{id}")).collect();
+    for name in &names {
+        make(&server, name, 1);
+    }
+    (server, names)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_fails_holds_up_no_other() {
+    for fault in
+        [Fault::Code(500, "InternalError"), Fault::Code(403, "Forbidden"), Fault::Code(409, "Conflict")]
+    {
+        let (server, names) = with_many(20);
+        server.fail(ALWAYS, fault, |call| call.is(Verb::Get, "secrets", "many-7-identities"));
+        let (world, begun) = (World::on(server, 1), Instant::now());
+        for name in names.iter().filter(|name| *name != "many-7") {
+            world.until_done(name).await;
+        }
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(5), "{fault:?}: {took:?}");
+        world.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_that_fail_together_are_not_tried_together() {
+    let (server, names) = with_many(20);
+    let is_attempt = |call: &Call| call.verb == Verb::Get && call.place.kind == "shardclusters";
+    server.fail(100, Fault::Code(503, "ServiceUnavailable"), is_attempt);
+    let world = World::on(server, 16);
+    for name in &names {
+        world.until_done(name).await;
+    }
+    let seen = world.server.lock().seen.clone();
+    let fifth = |name: &String| {
+        let mut tries = seen.iter().filter(|seen| is_attempt(&seen.call) && seen.call.place.name == *name);
+        tries.nth(4).map(|seen| seen.at)
+    };
+    let times: BTreeSet<Instant> = names.iter().filter_map(fifth).collect();
+    let (first, last) = (*times.first().unwrap(), *times.last().unwrap());
+    assert!(times.len() > 10 && last - first > Duration::from_secs(1), "{times:?}");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_nobody_answers_holds_up_no_other_and_no_end() {
+    let (server, names) = with_many(5);
+    server.fail(1, Fault::Silence, |call| call.is(Verb::Apply, "services", "many-2-gateway"));
+    let world = World::on(server, 2);
+    for name in names.iter().filter(|name| *name != "many-2") {
+        world.until_done(name).await;
+    }
+    world.stop().await;
+}
