@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::control_plane::Options;
+
 /// Service addresses; nothing routes them.
 const SERVICE_RANGE: &str = "10.96.0.0/16";
 /// etcd's own default of 2 GB is little for thousands of clusters.
@@ -39,6 +41,16 @@ impl Layout<'_> {
         self.at("tokens.csv")
     }
 
+    /// What the API server is to note down of whom.
+    pub(crate) fn audit_policy(self) -> PathBuf {
+        self.at("audit.yaml")
+    }
+
+    /// What it has noted down, an object a line.
+    pub(crate) fn audit_log(self) -> PathBuf {
+        self.at("audit.log")
+    }
+
     /// The admin's kubeconfig.
     pub(crate) fn kubeconfig(self) -> PathBuf {
         self.at("kubeconfig")
@@ -64,8 +76,8 @@ pub(crate) fn etcd(layout: Layout<'_>, ports: Ports) -> Vec<String> {
     .to_vec()
 }
 
-pub(crate) fn api_server(layout: Layout<'_>, ports: Ports) -> Vec<String> {
-    [
+pub(crate) fn api_server(layout: Layout<'_>, ports: Ports, options: Options) -> Vec<String> {
+    let mut arguments = vec![
         format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd_clients),
         "--bind-address=127.0.0.1".to_owned(),
         format!("--secure-port={}", ports.api),
@@ -77,8 +89,15 @@ pub(crate) fn api_server(layout: Layout<'_>, ports: Ports) -> Vec<String> {
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         "--authorization-mode=RBAC".to_owned(),
         flag("token-auth-file", &layout.tokens()),
-    ]
-    .to_vec()
+    ];
+    if options.audit {
+        arguments.push(flag("audit-policy-file", &layout.audit_policy()));
+        arguments.push(flag("audit-log-path", &layout.audit_log()));
+    }
+    if !options.admission.is_empty() {
+        arguments.push(format!("--enable-admission-plugins={}", options.admission.join(",")));
+    }
+    arguments
 }
 
 pub(crate) fn controller_manager(layout: Layout<'_>) -> Vec<String> {

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::arguments::{self, Layout, Ports};
+use crate::audit;
 use crate::binaries::Binaries;
 use crate::error::ControlPlaneError;
 use crate::process::{Watched, free_port};
@@ -56,11 +57,29 @@ impl Parts {
     }
 }
 
+/// What a control plane does beyond the usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What runs.
+    pub parts: Parts,
+    /// Whether the API server notes down what pods' accounts ask for: [`ControlPlane::requests_of`].
+    pub audit: bool,
+    /// Admission plugins that some clusters have, and that are off by default.
+    pub admission: &'static [&'static str],
+}
+
+impl From<Parts> for Options {
+    fn from(parts: Parts) -> Self {
+        Self { parts, ..Self::default() }
+    }
+}
+
 /// A running control plane; it ends when this is dropped, or with the process.
 #[derive(Debug)]
 pub struct ControlPlane {
     binaries: Binaries,
     ports: Ports,
+    options: Options,
     // Programs end before what they write to is removed, those that need others first.
     others: Vec<Watched>,
     api: Option<Watched>,
@@ -74,7 +93,9 @@ impl ControlPlane {
     ///
     /// # Errors
     /// See [`ControlPlaneError`].
-    pub async fn start(parts: Parts) -> Result<Self, ControlPlaneError> {
+    pub async fn start(options: impl Into<Options>) -> Result<Self, ControlPlaneError> {
+        let options = options.into();
+        let parts = options.parts;
         let binaries = Binaries::get(&parts.programs()).await?;
         let (folder, removal) = new_folder().map_err(set_up("a temporary folder"))?;
         let layout = Layout(folder.path());
@@ -83,13 +104,16 @@ impl ControlPlane {
         let key = KeyPair::generate()?;
         write(&layout.accounts_key(), &key.serialize_pem())?;
         write(&layout.accounts_pub(), &key.public_key_pem())?;
+        if options.audit {
+            write(&layout.audit_policy(), audit::POLICY)?;
+        }
         let token = random_token().map_err(set_up("a token"))?;
         write(&layout.tokens(), &format!("{token},admin,admin,system:masters\n"))?;
         write(&layout.kubeconfig(), &arguments::kubeconfig(ports.api, "admin", &token))?;
 
         let etcd = start(&binaries, "etcd", &arguments::etcd(layout, ports), layout)?;
-        let mut plane =
-            Self { binaries, ports, others: Vec::new(), api: None, etcd, _removal: removal, folder };
+        let others = Vec::new();
+        let mut plane = Self { binaries, ports, options, others, api: None, etcd, _removal: removal, folder };
         plane.start_api_server().await?;
         if parts.controller_manager {
             plane.add("kube-controller-manager", arguments::controller_manager)?;
@@ -169,7 +193,7 @@ impl ControlPlane {
     /// See [`ControlPlaneError`].
     pub async fn start_api_server(&mut self) -> Result<(), ControlPlaneError> {
         self.api = None;
-        let arguments = arguments::api_server(self.layout(), self.ports);
+        let arguments = arguments::api_server(self.layout(), self.ports, self.options);
         self.api = Some(start(&self.binaries, "kube-apiserver", &arguments, self.layout())?);
         let begun = Instant::now();
         loop {
@@ -207,7 +231,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    fn layout(&self) -> Layout<'_> {
+    pub(crate) fn layout(&self) -> Layout<'_> {
         Layout(self.folder.path())
     }
 

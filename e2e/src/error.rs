@@ -8,6 +8,7 @@ use std::time::Duration;
 use kube::config::KubeconfigError;
 use thiserror::Error;
 
+use crate::audit::AuditError;
 use crate::binaries::BinariesError;
 
 /// Why there is no control plane.
@@ -33,6 +34,9 @@ pub enum ControlPlaneError {
     /// No client, or a request of ours failed.
     #[error("the API server: {0}")]
     Client(#[from] kube::Error),
+    /// What it has noted down cannot be read.
+    #[error("cannot read the API server's audit log: {0}")]
+    Audit(#[from] AuditError),
     /// A program ended where it should run.
     #[error("{program} ended ({status}) before the API server was ready\n{logs}")]
     Ended {

@@ -164,6 +164,7 @@ impl Commands {
             return Err((ErrorCode::BadParams, "an empty prompt, or max_tokens 0".into()));
         }
         let prompt = Prompt {
+            plan: Some(model.plan.clone()),
             ids,
             sampling: params.sampling,
             eos: model.end().to_vec(),

@@ -200,6 +200,10 @@ pub struct ListenerConfig {
 /// What the user says of the model; the manifest is the truth, and a difference is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
+    /// Short name of the plan.
+    pub plan: Option<String>,
+    /// Shards that the plan must have.
+    pub shards: Vec<u32>,
     /// Shards of the plan.
     pub total_shards: Option<u32>,
     /// Layers of the model.
@@ -232,6 +236,8 @@ pub struct EngineConfig {
 pub struct GatewayConfig {
     /// The network.
     pub net: NetConfig,
+    /// Peers can dial it; else it only dials.
+    pub listens: bool,
     /// Where the API is answered.
     pub http: SocketAddr,
     /// API keys of clients, one per line.

@@ -15,6 +15,7 @@ use crate::files::Files;
 use crate::library::Library;
 use crate::net::Network;
 use crate::report::{self, Console};
+use crate::store::leftover;
 use crate::torrent::DownloadError;
 use crate::torrent::download::{Downloads, Phase, Progress};
 use crate::torrent::seeders;
@@ -39,6 +40,19 @@ pub enum FetchError {
     },
 }
 
+impl FetchError {
+    /// There is no room for it.
+    fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::Download(DownloadError::Write { source, .. } | DownloadError::Open { source, .. }) => {
+                matches!(source.kind(), StorageFull | QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Fetches files. Clones share the downloads.
 #[derive(Clone)]
 pub struct Fetcher {
@@ -57,11 +71,47 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// Fetches one file of the plan, and tells on `progress` how far it is.
+    /// Fetches one file of the plan, and tells on `progress` how far it is. Where the disk is full, what earlier plans
+    /// have left makes room.
     ///
     /// # Errors
     /// See [`FetchError`]. What has come is kept for the next try.
     pub async fn file(
+        &self,
+        library: &Library,
+        file: &manifest::File,
+        mut progress: impl FnMut(Announced),
+    ) -> Result<(), FetchError> {
+        match self.try_file(library, file, &mut progress).await {
+            Err(error) if error.is_full() && self.tidy(library).await > 0 => {
+                self.try_file(library, file, &mut progress).await
+            }
+            result => result,
+        }
+    }
+
+    /// Removes what earlier plans have left in the folder; how many files that were.
+    pub async fn tidy(&self, library: &Library) -> usize {
+        let (dir, manifest) = (library.dir().to_owned(), library.manifest.clone());
+        let removed = match tokio::task::spawn_blocking(move || leftover::remove(&dir, &manifest)).await {
+            Ok(Ok(removed)) => removed,
+            Ok(Err(error)) => {
+                tracing::warn!("{}: files of an earlier plan stay: {error}", library.dir().display());
+                return 0;
+            }
+            Err(error) => {
+                tracing::warn!("{error}");
+                return 0;
+            }
+        };
+        for leftover::Removed { name, sha256, size } in &removed {
+            self.files.remove(name, sha256);
+            self.console.say(&report::leftover_removed(name, *size));
+        }
+        removed.len()
+    }
+
+    async fn try_file(
         &self,
         library: &Library,
         file: &manifest::File,

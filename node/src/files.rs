@@ -69,7 +69,18 @@ impl Files {
     pub fn add(&self, name: &str, size: u64, sha256: &str) {
         let (name, info_hash) = (name.to_owned(), sha256.to_owned());
         let file = TorrentFile { name: name.clone(), size, info_hash, seeders: Vec::new() };
-        self.change(|has| drop(has.files.insert(name, file)));
+        let mut replaced = None;
+        self.change(|has| replaced = has.files.insert(name, file));
+        // Of an earlier plan.
+        if let Some(old) = replaced.filter(|old| old.info_hash != sha256) {
+            self.shelf.withdraw(&old.info_hash);
+        }
+    }
+
+    /// A file is gone: it is given and named no longer.
+    pub fn remove(&self, name: &str, sha256: &str) {
+        self.shelf.withdraw(sha256);
+        self.change(|has| has.files.retain(|known, file| known != name || file.info_hash != sha256));
     }
 
     /// The plan that this node is of: its manifest is given, too.

@@ -94,10 +94,12 @@ fn fleet(view: &ClusterView, round_trips: &HashMap<PeerId, Duration>) -> Fleet {
         shard: replica.shard.shard_id,
         layers: replica.shard.layers,
         plan: replica.shard.plan.clone(),
+        total_layers: replica.shard.total_layers,
         rtt: round_trips.get(&replica.peer).copied().unwrap_or_default(),
     });
     Fleet {
         replicas: replicas.collect(),
+        plan: view.plan.as_ref().map(|plan| plan.name.clone()),
         total_layers: view.plan.as_ref().map_or(0, |plan| plan.total_layers),
         reason: view.reason(),
     }

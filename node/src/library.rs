@@ -12,7 +12,7 @@ use shard_wire::manifest::{self, Manifest, ManifestError};
 use thiserror::Error;
 
 use crate::net::hex;
-use crate::store::hash;
+use crate::store::{hash, leftover};
 
 /// Why a node cannot use its files.
 #[derive(Debug, Error)]
@@ -177,7 +177,7 @@ impl Library {
             manifest.to_bytes().map_err(|source| LibraryError::Manifest { path: path.clone(), source })?;
         std::fs::create_dir_all(dir).map_err(failed(dir))?;
         if let Ok(old) = Self::open(dir) {
-            let aside = dir.join(format!("manifest-{}.json", old.plan));
+            let aside = leftover::manifest_path(dir, &old.plan);
             std::fs::rename(&path, &aside).map_err(failed(&aside))?;
         }
         // Nodes may share a folder.

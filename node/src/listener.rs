@@ -6,7 +6,7 @@
 //! 3 listen, join    bootstraps, DHT, announcements, SYNC_TORRENTS
 //! 4 what is lacking the plan of an origin (plans), files from peers (shards)
 //! 5 serve           sessions (ring::stage), pieces (torrent), commands
-//! 6 leave           announcements withdrawn, connections closed
+//! 6 leave           announcements withdrawn, sessions brought to their end, connections closed
 //! ```
 
 mod announce;
@@ -16,8 +16,9 @@ mod status;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
@@ -31,7 +32,7 @@ use crate::front::Front;
 use crate::joiner::{Joiner, JoinerConfig};
 use crate::library::{Library, LibraryError};
 use crate::net::{DhtMode, Network};
-use crate::plans::{self, PlanError, Plans};
+use crate::plans::{self, Plans};
 use crate::replicas::Replicas;
 use crate::report::{self, Console};
 use crate::ring::gateway::sessions;
@@ -53,18 +54,18 @@ use self::status::Reporter;
 /// Positions of a prefill chunk: large enough for the kernels, small enough that stages overlap.
 pub const CHUNK: u32 = 128;
 
+/// Sessions of a node that leaves may go on for so long: half of what a pod is given to end.
+const GRACE: Duration = Duration::from_secs(30);
+
 /// Why a node cannot run.
 #[derive(Debug, Error)]
 pub enum ListenerError {
     /// It cannot take part in the network.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// Its folder has a manifest that cannot be used, or no shard of that id.
+    /// Its folder cannot be read or written.
     #[error(transparent)]
     Library(#[from] LibraryError),
-    /// The user expects another model.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
     /// The system gives no thread.
     #[error("starting the engine's thread")]
     Thread(#[source] std::io::Error),
@@ -79,14 +80,14 @@ pub enum ListenerError {
 /// Runs until it is told to end.
 ///
 /// # Errors
-/// Where what the user said cannot be, or the network cannot be used. A file that is missing or wrong is no such error: it
-/// is fetched.
+/// Where what the user said cannot be, or the network cannot be used. A file or a plan that is missing or wrong is no such
+/// error: it is fetched.
 pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), ListenerError> {
     let (console, started) = (Console::new(config.run.log), Instant::now());
     let identify = shard_wire::keys::identify(&config.net.cluster, config.shard_ids.first().copied());
     let Member { network, keypair, requests } =
         start::member(&config.net, identify, DhtMode::Server, 3 * config.refresh)?;
-    let library = here(&config)?;
+    let library = here(&config, console)?;
     console.say(&report::configuration(&config, &known_of(&config, library.as_deref())));
     console.say(&report::peer_id(&network.local_peer()));
 
@@ -201,13 +202,15 @@ pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), L
     shutdown.begun().await;
     console.say(&report::leaving(stages.status().active as u64));
     joiner.leave().await;
+    let held: Vec<u32> = shards.holdings().borrow().iter().map(|holding| holding.info.shard_id).collect();
+    join_all(held.into_iter().map(|shard| stages.withdraw(shard, GRACE))).await;
     network.shutdown().await;
     console.say(&report::stopped(started.elapsed()));
     Ok(())
 }
 
-/// The plan of the folder, where it has one. What the user says otherwise is a mistake worth stopping for.
-fn here(config: &ListenerConfig) -> Result<Option<Arc<Library>>, ListenerError> {
+/// The plan of the folder, where it has one that this node is to serve: a volume may hold that of long ago.
+fn here(config: &ListenerConfig, console: Console) -> Result<Option<Arc<Library>>, ListenerError> {
     let library = match Library::open(&config.shards_dir) {
         Ok(library) => library,
         Err(LibraryError::NoManifest { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -222,9 +225,9 @@ fn here(config: &ListenerConfig) -> Result<Option<Arc<Library>>, ListenerError> 
         }
         Err(error) => return Err(error.into()),
     };
-    plans::expect(&config.expected, &library.manifest)?;
-    for &shard in &config.shard_ids {
-        library.layers(shard)?;
+    if let Err(error) = plans::expect(&config.expected, &library.plan, &library.manifest) {
+        console.say(&report::plan_not_used(&config.shards_dir, &library.plan, &error.to_string()));
+        return Ok(None);
     }
     Ok(Some(Arc::new(library)))
 }

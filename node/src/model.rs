@@ -14,6 +14,8 @@ use thiserror::Error;
 /// What a gateway knows of a model from elsewhere: announcements and the manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
+    /// Short name of the plan that serves it.
+    pub plan: String,
     /// The name that clients use.
     pub name: String,
     /// Hex SHA-256 of the whole model file.
@@ -59,6 +61,8 @@ pub enum ModelError {
 
 /// A model to serve. Immutable; it is shared.
 pub struct Model {
+    /// Short name of the plan that serves it.
+    pub plan: String,
     /// The name that clients use.
     pub name: String,
     /// Hex SHA-256 of the whole model file.
@@ -78,7 +82,7 @@ impl Model {
     /// # Errors
     /// What is missing in the file or cannot be used.
     pub fn from_gguf(gguf: &Gguf, about: About) -> Result<Self, ModelError> {
-        let About { name, sha256, context_length } = about;
+        let About { plan, name, sha256, context_length } = about;
         let context_length = match context_length {
             Some(positions) => positions,
             None => match gguf.metadata.get("llama.context_length") {
@@ -92,7 +96,7 @@ impl Model {
             .map_err(|source| ModelError::Template { name: name.clone(), source })?;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let end = tokenizer.end_of_generation().collect();
-        Ok(Self { name, sha256, context_length, created, tokenizer, template, end })
+        Ok(Self { plan, name, sha256, context_length, created, tokenizer, template, end })
     }
 
     /// Ids from 0 to below this one are tokens.

@@ -1,5 +1,5 @@
-//! Which plan a node serves: that of the manifest in its folder, until an origin says another; for an empty folder, one
-//! that its peers have.
+//! Which plan a node serves: the one that it is told; else that of the manifest in its folder, until an origin says
+//! another; for an empty folder, one that its peers have. One that does not fit what the node is told it never takes.
 //!
 //! ```text
 //! manifest.json ──────────────────────────────┐
@@ -30,7 +30,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Why a plan is not adopted.
 #[derive(Debug, Error)]
 pub enum PlanError {
-    /// The user expects another model.
+    /// The user expects another model, or another cut of it.
     #[error(
         "{flag} says {given}, the manifest says {found}: leave the flag out, or use the files of that model"
     )]
@@ -38,9 +38,17 @@ pub enum PlanError {
         /// Which flag.
         flag: &'static str,
         /// What it says.
-        given: u32,
+        given: String,
         /// What the manifest says.
-        found: u32,
+        found: String,
+    },
+    /// The plan has fewer shards.
+    #[error("--shard-id says {shard}, the manifest has {count} shards: ids go from 0 to {}", count - 1)]
+    NoSuchShard {
+        /// The shard asked for.
+        shard: u32,
+        /// What the manifest has.
+        count: u32,
     },
     /// Nobody gave it.
     #[error("the manifest of plan {plan} could not be had from any of {peers} peers: {last}")]
@@ -57,17 +65,31 @@ pub enum PlanError {
     Library(#[from] LibraryError),
 }
 
-/// The files are the truth; a flag that says otherwise is a mistake worth stopping for.
+impl PlanError {
+    /// The plan does not fit what the user says: asking again changes nothing.
+    fn is_of_plan(&self) -> bool {
+        matches!(self, Self::Unexpected { .. } | Self::NoSuchShard { .. })
+    }
+}
+
+/// Whether a plan is one that the user wants served.
 ///
 /// # Errors
-/// [`PlanError::Unexpected`].
-pub fn expect(expected: &Expected, manifest: &Manifest) -> Result<(), PlanError> {
-    let differs = |flag, given: Option<u32>, found: u32| match given {
+/// [`PlanError::Unexpected`], [`PlanError::NoSuchShard`].
+pub fn expect(expected: &Expected, plan: &str, manifest: &Manifest) -> Result<(), PlanError> {
+    let differs = |flag, given: Option<String>, found: String| match given {
         Some(given) if given != found => Err(PlanError::Unexpected { flag, given, found }),
         _ => Ok(()),
     };
-    differs("--total-shards", expected.total_shards, manifest.layer_starts.len() as u32)?;
-    differs("--total-layers", expected.total_layers, manifest.total_layers)
+    let count = manifest.layer_starts.len() as u32;
+    let text = |number: Option<u32>| number.map(|number| number.to_string());
+    differs("--plan", expected.plan.clone(), plan.to_owned())?;
+    differs("--total-shards", text(expected.total_shards), count.to_string())?;
+    differs("--total-layers", text(expected.total_layers), manifest.total_layers.to_string())?;
+    if let Some(&shard) = expected.shards.iter().find(|shard| **shard >= count) {
+        return Err(PlanError::NoSuchShard { shard, count });
+    }
+    Ok(())
 }
 
 /// Finds the plan of a node.
@@ -91,13 +113,18 @@ impl Plans {
     pub async fn run(mut self) {
         let mut changes = self.known.changes();
         let mut said = String::new();
+        let mut unfit = None;
         loop {
-            if let Some(plan) = self.wanted() {
+            if let Some(plan) = self.wanted().filter(|plan| unfit.as_ref() != Some(plan)) {
                 match self.adopt(&plan).await {
                     Ok(library) => {
                         tracing::info!(plan, "this plan is served from now on");
                         self.found.send_replace(Some(Arc::new(library)));
                         said.clear();
+                    }
+                    Err(error) if error.is_of_plan() => {
+                        tracing::warn!(plan, "this plan is not taken: {error}");
+                        unfit = Some(plan);
                     }
                     Err(error) => {
                         // The same trouble every two seconds is one line.
@@ -121,9 +148,13 @@ impl Plans {
         }
     }
 
-    /// The plan to have instead of the own one, or of none.
+    /// The plan to have instead of the own one, or of none. A node that is told its plan keeps it, whatever an origin says:
+    /// it is told another one when its turn has come.
     fn wanted(&self) -> Option<String> {
         let own = self.found.borrow().as_ref().map(|library| library.plan.clone());
+        if let Some(only) = &self.expected.plan {
+            return Some(only.clone()).filter(|_| own.is_none());
+        }
         let named = self.known.read(|registry| registry.plan_to_adopt(own.as_deref()));
         let served = || {
             let view = self.view.borrow();
@@ -142,7 +173,7 @@ impl Plans {
             }
             match fetch::manifest(&mut control, *peer, plan).await {
                 Ok(manifest) => {
-                    expect(&self.expected, &manifest)?;
+                    expect(&self.expected, plan, &manifest)?;
                     let dir = self.dir.clone();
                     let adopted = tokio::task::spawn_blocking(move || Library::adopt(&dir, manifest)).await;
                     return match adopted {

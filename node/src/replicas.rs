@@ -1,4 +1,5 @@
-//! Files that a node fetches beside those of its shards: the tokenizer, and by `--replicate` more of the plan.
+//! Files that a node fetches beside those of its shards: the tokenizer, and by `--replicate` more of the plan. When all of
+//! it is there and served, what earlier plans have left goes.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -39,17 +40,34 @@ impl Replicas {
     /// Fetches what is wanted of each plan, until the node ends.
     pub async fn run(mut self) {
         self.plan.mark_changed();
+        let mut tidied = None;
         loop {
             let library = self.plan.borrow_and_update().clone();
             let complete = match &library {
                 Some(library) => self.round(library).await,
                 None => true,
             };
+            self.holdings.mark_unchanged();
+            let untidy = library.filter(|library| tidied.as_ref() != Some(&library.plan));
+            if let Some(library) = untidy.as_ref().filter(|library| complete && self.served(library)) {
+                self.fetcher.tidy(library).await;
+                tidied = Some(library.plan.clone());
+                continue;
+            }
             tokio::select! {
                 changed = self.plan.changed() => if changed.is_err() { return },
+                changed = self.holdings.changed(), if complete && untidy.is_some() => {
+                    if changed.is_err() { return }
+                }
                 () = sleep(AGAIN), if !complete => {}
             }
         }
+    }
+
+    /// Every shard of this node is served as this plan has it.
+    fn served(&self, library: &Library) -> bool {
+        let holdings = self.holdings.borrow();
+        holdings.iter().all(|holding| holding.info.serves() && holding.info.plan == library.plan)
     }
 
     /// One look at what is lacking. True where nothing is.

@@ -135,9 +135,10 @@ async fn fleet(transport: Transport, starts: &[u32], max_sessions: usize, delay:
     for (shard, (node, address)) in nodes.iter().zip(&addresses).enumerate() {
         gateway.dial(Some(node.local_peer()), vec![address.clone()]).await.expect("dials a shard");
         let (peer, shard, layers, plan) = (node.local_peer(), shard as u32, ranges[shard], "p".to_owned());
-        replicas.push(Replica { peer, shard, layers, plan, rtt: Duration::ZERO });
+        replicas.push(Replica { peer, shard, layers, plan, total_layers: LAYERS, rtt: Duration::ZERO });
     }
-    let client = gateway_of(&gateway, Fleet { replicas, total_layers: LAYERS, reason: String::new() });
+    let fleet = Fleet { replicas, plan: Some("p".into()), total_layers: LAYERS, reason: String::new() };
+    let client = gateway_of(&gateway, fleet);
     Fixture { stages, nodes, requests: Mutex::new(all_requests), gateway, client }
 }
 
@@ -153,7 +154,14 @@ fn gateway_of(network: &Network, fleet: Fleet) -> Client {
 }
 
 async fn answer(client: &Client, ids: Vec<u32>, max_tokens: u32) -> Vec<Token> {
-    let prompt = Prompt { ids, sampling: Sampling::default(), eos: vec![2, 4], max_tokens, deadline: SOON };
+    let prompt = Prompt {
+        plan: None,
+        ids,
+        sampling: Sampling::default(),
+        eos: vec![2, 4],
+        max_tokens,
+        deadline: SOON,
+    };
     let mut answer = client.generate(prompt).await.expect("opens");
     let mut tokens = Vec::new();
     while let Some(token) = timeout(SOON, answer.tokens.recv()).await.expect("a token in time") {
@@ -218,6 +226,7 @@ async fn requests_interleave() {
 async fn a_client_that_goes_away_frees_every_stage() {
     let fixture = fleet(Transport::Tcp, &[0, 4], 1, Duration::from_millis(20)).await;
     let prompt = Prompt {
+        plan: None,
         ids: vec![1, 547, 689],
         sampling: Sampling::default(),
         eos: Vec::new(),
@@ -239,6 +248,7 @@ async fn a_client_that_goes_away_frees_every_stage() {
 async fn a_gateway_that_is_gone_frees_every_stage_after_its_lease() {
     let fixture = fleet(Transport::Tcp, &[0, 4], 1, Duration::from_millis(20)).await;
     let prompt = Prompt {
+        plan: None,
         ids: vec![1, 547, 689],
         sampling: Sampling::default(),
         eos: Vec::new(),
@@ -261,6 +271,7 @@ async fn a_stage_that_dies_is_an_error_that_names_it() {
     let fixture = fleet(Transport::Tcp, &[0, 4], 1, Duration::from_millis(20)).await;
     fixture.nodes[1].shutdown().await;
     let prompt = Prompt {
+        plan: None,
         ids: vec![1, 547, 689],
         sampling: Sampling::default(),
         eos: Vec::new(),
@@ -307,6 +318,7 @@ async fn strangers_bytes_and_stale_frames_harm_nobody() {
     let mut answer = fixture
         .client
         .generate(Prompt {
+            plan: None,
             ids: prompt.clone(),
             sampling: Sampling::default(),
             eos: vec![2, 4],
@@ -388,6 +400,7 @@ async fn an_engine_that_is_held_delays_neither_pings_nor_commands() {
     tokio::spawn(commands.serve(inbound));
 
     let prompt = Prompt {
+        plan: None,
         ids: vec![1, 547],
         sampling: Sampling::default(),
         eos: Vec::new(),

@@ -276,26 +276,44 @@ impl Gateway {
             shard: shard as u32,
             layers: LayerRange { start: shard as u32, end: shard as u32 + 1 },
             plan: "p".into(),
+            total_layers: 2,
             rtt: Duration::ZERO,
         };
         let replicas = (0..shards).map(replica).collect();
-        let fleet = Fleet { replicas, total_layers: 2, reason: "shard 1 has not announced itself".into() };
+        let fleet = Fleet {
+            replicas,
+            plan: Some("p".into()),
+            total_layers: 2,
+            reason: "shard 1 has not announced itself".into(),
+        };
         sessions.on(sessions::Event::Fleet(fleet), now);
         Self { peers, sessions, now }
     }
 
     fn generate(&mut self, id: u128) -> Vec<sessions::Action> {
         let deadline = Duration::from_secs(60);
-        let prompt =
-            Prompt { ids: vec![1], sampling: Sampling::default(), eos: vec![2], max_tokens: 4, deadline };
+        let prompt = Prompt {
+            plan: None,
+            ids: vec![1],
+            sampling: Sampling::default(),
+            eos: vec![2],
+            max_tokens: 4,
+            deadline,
+        };
         self.sessions.on(sessions::Event::Generate(id, prompt), self.now)
     }
 
     /// On a route whose second stage is this peer.
     fn generate_on(&mut self, id: u128, second: PeerId) -> Vec<sessions::Action> {
         let deadline = Duration::from_secs(60);
-        let prompt =
-            Prompt { ids: vec![1], sampling: Sampling::default(), eos: vec![2], max_tokens: 4, deadline };
+        let prompt = Prompt {
+            plan: None,
+            ids: vec![1],
+            sampling: Sampling::default(),
+            eos: vec![2],
+            max_tokens: 4,
+            deadline,
+        };
         let stage = |peer, shard| route::Stage { peer, shard };
         let stages = vec![stage(self.peers[0], 0), stage(second, 1)];
         let route = Route { plan: "p".into(), stages };
@@ -449,4 +467,39 @@ fn tokens_tell_which_stages_they_came_through() {
     let stages = (0..).zip(gateway.peers).map(|(shard, peer)| route::Stage { peer, shard });
     assert_eq!(passed, stages.collect());
     assert!(gateway.sessions.take_passed().is_empty());
+}
+
+#[test]
+fn a_session_that_waits_for_its_plan_holds_up_none_of_another() {
+    let mut gateway = Gateway::new(2);
+    let prompt = |plan: &str| Prompt {
+        plan: Some(plan.into()),
+        ids: vec![1],
+        sampling: Sampling::default(),
+        eos: vec![2],
+        max_tokens: 4,
+        deadline: Duration::from_secs(60),
+    };
+    gateway.sessions.on(sessions::Event::Generate(1, prompt("p")), gateway.now);
+    gateway.opened(1, 1);
+    let lost = sessions::Event::Gone(gateway.peers[1]);
+    gateway.sessions.on(lost, gateway.now);
+    // Another plan is served as a whole, by a newcomer.
+    let newcomer = PeerId::random();
+    let replica = |peer, layers: (u32, u32), plan: &str| Replica {
+        peer,
+        shard: 0,
+        layers: LayerRange { start: layers.0, end: layers.1 },
+        plan: plan.into(),
+        total_layers: 2,
+        rtt: Duration::ZERO,
+    };
+    let replicas = vec![replica(gateway.peers[0], (0, 1), "p"), replica(newcomer, (0, 2), "q")];
+    let fleet = Fleet { replicas, plan: Some("q".into()), total_layers: 2, reason: String::new() };
+    gateway.sessions.on(sessions::Event::Fleet(fleet), gateway.now);
+    let opened = gateway.sessions.on(sessions::Event::Generate(2, prompt("q")), gateway.now);
+    let sent = |action: &sessions::Action| matches!(action, sessions::Action::Send(to, _) if *to == newcomer);
+    assert!(opened.iter().any(sent), "{opened:?}");
+    let refused = gateway.sessions.on(sessions::Event::Generate(3, prompt("p")), gateway.now);
+    assert!(refused_with(&refused).is_some(), "one behind it waits, and there is room for one: {refused:?}");
 }

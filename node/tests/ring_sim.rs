@@ -101,7 +101,12 @@ impl World {
             answers: HashMap::new(),
             losses: HashMap::new(),
         };
-        let mut fleet = Fleet { replicas: Vec::new(), total_layers: shards, reason: String::new() };
+        let mut fleet = Fleet {
+            replicas: Vec::new(),
+            plan: Some("p".into()),
+            total_layers: shards,
+            reason: String::new(),
+        };
         for shard in 0..shards {
             for _ in 0..replicas {
                 let peer = PeerId::random();
@@ -117,7 +122,14 @@ impl World {
                 table.on(table::Event::Serve(shard, served), now);
                 world.nodes.insert(peer, Node { table, caches: HashMap::new(), jobs: Vec::new() });
                 let layers = LayerRange { start: shard, end: shard + 1 };
-                fleet.replicas.push(Replica { peer, shard, layers, plan: "p".into(), rtt: Duration::ZERO });
+                fleet.replicas.push(Replica {
+                    peer,
+                    shard,
+                    layers,
+                    plan: "p".into(),
+                    total_layers: shards,
+                    rtt: Duration::ZERO,
+                });
             }
         }
         world.gateway_event(sessions::Event::Fleet(fleet));
@@ -233,7 +245,7 @@ fn reread(frame: &Frame) -> Frame {
 
 fn prompt(ids: Vec<u32>, max_tokens: u32) -> Prompt {
     let deadline = Duration::from_secs(1_000_000);
-    Prompt { ids, sampling: Sampling::default(), eos: vec![EOS], max_tokens, deadline }
+    Prompt { plan: None, ids, sampling: Sampling::default(), eos: vec![EOS], max_tokens, deadline }
 }
 
 /// The tokens of a run in one piece.

@@ -10,13 +10,15 @@
 mod child;
 mod compare;
 mod error;
+mod evict;
+mod hold;
 mod prune;
 mod secret;
 mod stateful_set;
 
 use std::collections::HashSet;
 
-use kube::Client;
+use kube::{Client, ResourceExt};
 
 use crate::cluster::Cluster;
 use crate::desired::secrets::Secrets;
@@ -24,6 +26,7 @@ use crate::desired::{Accounts, BootstrapChildren, Desired, GatewayChildren, Poli
 use crate::observe::Observed;
 use crate::watch::Shelves;
 pub use error::ApplyError;
+pub use evict::{Evicted, evict};
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +69,7 @@ pub async fn apply(
     observed: &Observed,
 ) -> Result<Applied, ApplyError> {
     // Taken apart to the last field, so that a new child is not forgotten here.
-    let Desired { accounts, secrets, bootstrap, shards, gateway, policies } = desired;
+    let Desired { accounts, secrets, bootstrap, shards, gateway, policies, held } = desired;
     let Accounts { bootstrap: bootstrap_account, shard: shard_account, gateway: gateway_account } = accounts;
     let Secrets { cluster: cluster_secret, identities, operator_key } = secrets;
     let BootstrapChildren { stateful_set, peers, client: clients, tcp, udp, disruption } = bootstrap;
@@ -98,9 +101,12 @@ pub async fn apply(
         writer.child(service, &live.services).await?;
     }
     writer.stateful_set(Workload::Bootstrap, stateful_set, observed).await?;
+    writer.hold(held).await?;
     for (id, ShardChildren { stateful_set, peers, disruption }) in (0..).zip(shards) {
         writer.child(peers, &live.services).await?;
-        writer.stateful_set(Workload::Shard(id), stateful_set, observed).await?;
+        if !held.sets.contains(&stateful_set.name_any()) {
+            writer.stateful_set(Workload::Shard(id), stateful_set, observed).await?;
+        }
         if let Some(budget) = disruption {
             writer.child(budget, &live.disruption_budgets).await?;
         }

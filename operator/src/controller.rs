@@ -5,13 +5,14 @@
 //!  watch: what they own, their pods ──┼▶ queue, one entry per ShardCluster ─▶ reconcile, bounded
 //!  gateways: their answers ───────────┘           ▲                                │
 //!                                                 └── after a back-off ◀───────────┤
-//!  reconcile: observe ─▶ validate ─▶ keys ─▶ desired ─▶ apply ─▶ status ───────────┘
+//!  reconcile: observe ─▶ validate ─▶ keys ─▶ desired ─▶ rollout ─▶ apply ─▶ status ───────────┘
 //! ```
 //! No step calls an earlier one: what pods and gateways do with a write comes back with the next `observe`.
 
 mod memory;
 mod pace;
 mod policy;
+mod upgrade;
 mod write;
 
 use std::convert::Infallible;
@@ -32,9 +33,12 @@ use tracing::{Instrument, debug, info, warn};
 use crate::apply::{self, ApplyError};
 use crate::crd::ShardCluster;
 use crate::desired::{Facts, desired};
+use crate::events;
 use crate::facts;
 use crate::keys::{self, KeysError};
+use crate::loss;
 use crate::observe::{GatewayView, Gateways, ObserveError, Sources};
+use crate::rollout::{self, Rollout};
 use crate::settings::Settings;
 use crate::status::{self, Outcome};
 use crate::telemetry::{Telemetry, logs};
@@ -43,6 +47,7 @@ use crate::watch::{self, ClusterRef, Shelves, scoped};
 use memory::Memory;
 pub use policy::Class;
 pub(crate) use policy::words;
+use upgrade::Turn;
 pub use write::WriteStatusError;
 
 /// What no watch tells of is looked at so often: a Secret that somebody has deleted.
@@ -59,6 +64,7 @@ struct Context {
     shelves: Arc<Shelves>,
     gateways: Gateways,
     memory: Memory,
+    turn: Turn,
     telemetry: Telemetry,
 }
 
@@ -102,8 +108,8 @@ pub async fn run(
     }
     let (gateways, answers) = Gateways::on_port(gateways.0);
     let Telemetry { metrics, health } = telemetry.clone();
-    let memory = Memory::default();
-    let context = Arc::new(Context { client, settings, shelves, gateways, memory, telemetry });
+    let (memory, turn) = (Memory::default(), Turn::new(Instant::now()));
+    let context = Arc::new(Context { client, settings, shelves, gateways, memory, turn, telemetry });
 
     let (reader, writer) = reflector::store();
     let remembered = Arc::clone(&context);
@@ -136,6 +142,7 @@ pub async fn run(
                     let cluster =
                         ClusterRef::new(&gone.name).within(gone.namespace.as_deref().unwrap_or_default());
                     context.memory.forget(&cluster);
+                    context.turn.release(&cluster);
                     context.gateways.forget(&cluster);
                     context.telemetry.metrics.forget(&cluster);
                     debug!(%cluster, "gone");
@@ -189,13 +196,16 @@ async fn reconcile(resource: Arc<ShardCluster>, context: Arc<Context>) -> Result
 }
 
 async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, ReconcileError> {
-    let Context { client, settings, shelves, gateways, memory, telemetry } = context;
+    let Context { client, settings, shelves, gateways, memory, turn, telemetry } = context;
     // Reads the cluster.
     let sources = Sources { client, shelves, gateways };
     let observed = sources.observe(cluster_ref).await.map_err(ReconcileError::Observe)?;
     let Some(observed) = observed else { return Ok(Action::await_change()) };
     // No client.
-    let cluster = match validate(&observed.resource, settings) {
+    // A newer image waits until it is this one's turn.
+    let waits = upgrade::is_due(&observed.resource, settings) && !turn.take(cluster_ref, Instant::now());
+    let settings = Settings { auto_upgrade: settings.auto_upgrade && !waits, ..settings.clone() };
+    let cluster = match validate(&observed.resource, &settings) {
         Ok(cluster) => cluster,
         Err(error) => {
             info!(%error, "the spec is not valid");
@@ -203,17 +213,24 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
             telemetry.metrics.phase(cluster_ref.clone(), status.phase);
             let written = write::status(client, memory, &observed.resource, &status).await;
             written.map_err(ReconcileError::Status)?;
+            events::write(client, &observed.resource, &events::of_change(&observed.resource, &status)).await;
             return Ok(Action::await_change());
         }
     };
     // No client: random bytes for what has no key.
     let keys = keys::keys(&cluster, &observed.secrets).map_err(ReconcileError::Keys)?;
     // No client.
-    let manifest = facts::manifest(&cluster, &observed.resource, &observed.gateway);
-    let facts = Facts { keys, manifest };
+    let facts = Facts { keys, plan: facts::plan(&cluster, &observed) };
     let desired = desired(&cluster, &facts);
+    let (desired, rollout) = rollout::rollout(&cluster, &facts, &observed, desired);
+    // No client; then deletes what lost nodes hold on to.
+    let loss = loss::loss(&cluster, &observed, Timestamp::now());
+    let evicted = apply::evict(client, &cluster.namespace, &loss.evictions).await;
+    events::write(client, &observed.resource, &events::of_evictions(&evicted.pods)).await;
     // Writes the children.
-    let applied = match apply::apply(client, shelves, &cluster, &desired, &observed).await {
+    let applied = apply::apply(client, shelves, &cluster, &desired, &observed).await;
+    let applied = applied.and_then(|applied| evicted.failure.map_or(Ok(applied), Err));
+    let applied = match applied {
         // The next attempt is near, and may well succeed: no news for users.
         Err(error) if policy::of_apply(&error) != Class::Refused => return Err(ReconcileError::Apply(error)),
         applied => applied,
@@ -229,12 +246,22 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     }
     let outcome: Outcome<'_> = applied.as_ref().map_err(|error| words(error));
     // No client; then writes the status.
-    let next = status::status(&cluster, &observed, &facts.manifest, &outcome, Timestamp::now());
+    let next = status::status(&cluster, &observed, facts.plan.as_ref(), &rollout, &outcome, Timestamp::now());
     telemetry.metrics.phase(cluster_ref.clone(), next.phase);
     let written = write::status(client, memory, &observed.resource, &next).await;
     let again = written.map_err(ReconcileError::Status)?;
+    events::write(client, &observed.resource, &events::of_change(&observed.resource, &next)).await;
     applied.map_err(ReconcileError::Apply)?;
-    Ok(Action::requeue(again.unwrap_or_else(|| PASS.mul_f64(1.0 + policy::jitter()))))
+    match rollout {
+        Rollout::Done if next.pipeline_complete || cluster.suspended => turn.release(cluster_ref),
+        Rollout::Done | Rollout::Manifest => {}
+        _ if cluster.image == settings.node_image => turn.hold(cluster_ref),
+        _ => {}
+    }
+    let pass = PASS.mul_f64(1.0 + policy::jitter());
+    let due = [again, loss.wait(Timestamp::now()), waits.then_some(upgrade::AGAIN)];
+    let due = due.into_iter().flatten().min();
+    Ok(Action::requeue(due.map_or(pass, |due| due.min(pass))))
 }
 
 /// When to try again.

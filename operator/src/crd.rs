@@ -36,8 +36,7 @@ pub use parts::{
 pub use pod::{PodBlock, PullPolicy, Resources};
 pub use shards::{GpuOverride, GpuSpec, ShardOverride, ShardsSpec};
 pub use status::{
-    LayerRange, LayerRangeError, ModelStatus, Phase, PlanShard, PlanStatus, ShardClusterStatus, ShardRow,
-    condition,
+    LayerRange, ModelStatus, Phase, PlanShard, PlanStatus, ShardClusterStatus, ShardRow, condition,
 };
 pub use storage::{Retain, Retention, StorageOverride, StorageSpec};
 

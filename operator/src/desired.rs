@@ -29,9 +29,10 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use shard_wire::pipeline::ManifestShard;
 
 use crate::cluster::Cluster;
+use crate::facts::Plan;
+use crate::rollout::Held;
 use secrets::{Keys, Secrets};
 
 /// What builders need and a spec does not say.
@@ -39,8 +40,8 @@ use secrets::{Keys, Secrets};
 pub struct Facts {
     /// All keys, those that are new included.
     pub keys: Keys,
-    /// The shards whose size is known. A shard that is none of them has no pods yet.
-    pub manifest: Vec<ManifestShard>,
+    /// The plan that the spec asks for, once its manifest is known: no shard has pods before.
+    pub plan: Option<Plan>,
 }
 
 /// Every child.
@@ -58,6 +59,8 @@ pub struct Desired {
     pub gateway: GatewayChildren,
     /// Who talks to whom, where policies are wanted.
     pub policies: Option<Policies>,
+    /// What is not to be touched, or has to go: [`crate::rollout`] says so, builders do not.
+    pub held: Held,
 }
 
 /// Accounts without rights; `None` where the user names another one for all pods of the part.
@@ -124,13 +127,17 @@ pub struct Policies {
 /// All children of a cluster.
 #[must_use]
 pub fn desired(cluster: &Cluster, facts: &Facts) -> Desired {
-    let known = |id: u32| facts.manifest.iter().find(|shard| shard.shard_id == id);
     Desired {
         accounts: accounts::accounts(cluster),
         secrets: secrets::secrets(cluster, &facts.keys),
         bootstrap: bootstrap::bootstrap(cluster),
-        shards: cluster.shards.iter().map(|shard| shard::shard(cluster, shard, known(shard.id))).collect(),
+        shards: cluster
+            .shards
+            .iter()
+            .map(|shard| shard::shard(cluster, shard, facts.plan.as_ref()))
+            .collect(),
         gateway: gateway::gateway(cluster),
         policies: cluster.policy.as_ref().map(|policy| network::policies(cluster, policy)),
+        held: Held::default(),
     }
 }

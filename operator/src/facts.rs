@@ -1,27 +1,110 @@
-//! What the manifest says, from the gateway, and from the last status while no gateway answers: pods stay as they are
-//! when a gateway is restarted. Pure.
+//! Which plan the spec asks for, and what its manifest says: from a gateway, and from the last status while none tells,
+//! so that pods stay as they are when a gateway is restarted. Pure.
+//!
+//! ```text
+//!  a gateway tells of a plan that the origin has made ─ it fits the spec ─▶ that one
+//!  else the plan that the shards' template is of      ─ it fits the spec ─▶ that one, as the last status has it
+//!  else none: the origin is still at work
+//! ```
+//! What a gateway serves is no answer as long as the origin does not have it: it may be the plan before.
 
-use shard_wire::pipeline::ManifestShard;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::ResourceExt;
+use shard_wire::pipeline::{ManifestShard, ManifestSummary, PipelineStatus};
 
-use crate::cluster::Cluster;
-use crate::crd::{PlanShard, ShardCluster};
+use crate::cluster::{Cluster, Source};
+use crate::crd::{ModelStatus, PlanShard};
+use crate::desired::meta::{PLAN, Part};
 use crate::desired::shard::kv_bytes;
-use crate::observe::GatewayView;
+use crate::observe::{GatewayView, Observed};
 
-/// The shards whose size is known.
-#[must_use]
-pub fn manifest(cluster: &Cluster, resource: &ShardCluster, gateway: &GatewayView) -> Vec<ManifestShard> {
-    if let GatewayView::Answered(pipeline) = gateway
-        && let Some(manifest) = &pipeline.manifest
-    {
-        return manifest.shards.clone();
+/// A plan whose manifest is known.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Its short name, a hash of model, cut and wire version: nodes are told to take this one and no other.
+    pub name: String,
+    /// Its shards.
+    pub shards: Vec<ManifestShard>,
+    /// Its model.
+    pub model: ModelStatus,
+}
+
+impl Plan {
+    /// What the manifest says of a shard.
+    #[must_use]
+    pub fn shard(&self, id: u32) -> Option<&ManifestShard> {
+        self.shards.iter().find(|shard| shard.shard_id == id)
     }
-    let plan = resource.status.as_ref().and_then(|status| status.plan.as_ref());
-    plan.map(|plan| plan.shards.iter().map(|shard| remembered(cluster, shard)).collect()).unwrap_or_default()
+}
+
+/// The plan that the spec asks for; `None` until its manifest is known.
+#[must_use]
+pub fn plan(cluster: &Cluster, observed: &Observed) -> Option<Plan> {
+    let taken = taken(cluster, &observed.children.stateful_sets);
+    let fits = |plan: &Plan| fits(cluster, plan);
+    let told = match &observed.gateway {
+        GatewayView::Answered(pipeline) => told(pipeline, taken.as_deref()).filter(fits),
+        GatewayView::NotReady | GatewayView::Asking | GatewayView::Unreachable(_) => None,
+    };
+    told.or_else(|| remembered(cluster, observed, taken.as_deref()).filter(fits))
+}
+
+/// What a gateway tells of the plan that is to be served.
+fn told(pipeline: &PipelineStatus, taken: Option<&str>) -> Option<Plan> {
+    let of = |name: &str, manifest: &ManifestSummary, total_layers, sha256: &str, size_bytes| Plan {
+        name: name.to_owned(),
+        shards: manifest.shards.clone(),
+        model: ModelStatus { total_layers, sha256: sha256.to_owned(), size_bytes },
+    };
+    if let Some(next) = &pipeline.next_plan {
+        let manifest = next.manifest.as_ref()?;
+        return Some(of(&next.plan, manifest, next.total_layers, &next.model_sha256, next.model_bytes));
+    }
+    let manifest = pipeline.manifest.as_ref()?;
+    // Without an origin that says so it may be the plan before: no reason to leave the one that was taken.
+    let is_it = pipeline.origin.plan == pipeline.plan || taken.is_none_or(|taken| taken == pipeline.plan);
+    let (layers, sha256, bytes) = (pipeline.total_layers, &pipeline.model_sha256, pipeline.model_bytes);
+    is_it.then(|| of(&pipeline.plan, manifest, layers, sha256, bytes))
+}
+
+/// What the last status has, where it is of the plan that was taken.
+fn remembered(cluster: &Cluster, observed: &Observed, taken: Option<&str>) -> Option<Plan> {
+    let status = observed.resource.status.as_ref()?;
+    let plan = status.plan.as_ref().filter(|plan| taken.is_none_or(|taken| taken == plan.id))?;
+    Some(Plan {
+        name: plan.id.clone(),
+        shards: plan.shards.iter().map(|shard| of_status(cluster, shard)).collect(),
+        model: status.model.clone().unwrap_or_default(),
+    })
+}
+
+/// Whether a model that is cut so is what the spec asks for, as far as it says.
+fn fits(cluster: &Cluster, plan: &Plan) -> bool {
+    let starts = &cluster.model.layer_starts;
+    let is_model = match &cluster.model.source {
+        Source::Http { sha256: Some(sha256), .. } => {
+            plan.model.sha256.is_empty() || plan.model.sha256.eq_ignore_ascii_case(sha256)
+        }
+        _ => true,
+    };
+    is_model
+        && plan.shards.len() == cluster.shards.len()
+        && cluster
+            .model
+            .total_layers
+            .is_none_or(|layers| plan.shards.last().is_some_and(|last| last.end == layers))
+        && (starts.is_empty() || plan.shards.iter().map(|shard| shard.start).eq(starts.iter().copied()))
+}
+
+/// The plan of the first shard's template: that StatefulSet is written before the others.
+fn taken(cluster: &Cluster, sets: &[StatefulSet]) -> Option<String> {
+    let first = Part::Shard(0).name(cluster);
+    let set = sets.iter().find(|set| set.name_any() == first)?;
+    set.spec.as_ref()?.template.metadata.as_ref()?.annotations.as_ref()?.get(PLAN).cloned()
 }
 
 /// A status has the cache of all sessions at full length; the manifest, that of one position.
-fn remembered(cluster: &Cluster, shard: &PlanShard) -> ManifestShard {
+fn of_status(cluster: &Cluster, shard: &PlanShard) -> ManifestShard {
     let one = ManifestShard { kv_bytes_per_token: 1, ..ManifestShard::default() };
     let positions = kv_bytes(&cluster.inference, &one).max(1);
     ManifestShard {
@@ -32,3 +115,6 @@ fn remembered(cluster: &Cluster, shard: &PlanShard) -> ManifestShard {
         kv_bytes_per_token: shard.kv_bytes.div_ceil(positions),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,24 +6,33 @@
 //!  controller ─▶ reconcile ─┬▶ observe    reads the cluster: the resource, its children, their pods, the gateways
 //!                           ├▶ validate   ShardCluster (crd) + Settings ─▶ Cluster
 //!                           ├▶ keys       what Secrets hold, and new keys for what has none
-//!                           ├▶ desired    Cluster + Facts (keys, and what the manifest says) ─▶ every child
+//!                           ├▶ facts      the plan that the spec asks for, and what its manifest says
+//!                           ├▶ desired    Cluster + Facts ─▶ every child
+//!                           ├▶ rollout    which pods may move to their new template now
+//!                           ├▶ loss       pods that lost nodes hold on to; evicted
 //!                           ├▶ apply      writes what differs, removes what is left over
-//!                           └▶ status     what users see of it; written where it differs
+//!                           ├▶ status     what users see of it; written where it differs
+//!                           └▶ events     what has happened since the last status
 //! ```
-//! `validate`, `desired` and what makes a status are pure: values in, values out.
+//! `validate`, `desired`, `loss` and what makes a status or events of it are pure: values in, values out.
 pub mod apply;
 pub mod cli;
 pub mod cluster;
 pub mod controller;
 pub mod crd;
 pub mod desired;
+mod digest;
+pub mod events;
 pub mod facts;
 pub mod gateways;
 pub mod http;
 pub mod keys;
 pub mod lead;
+pub mod loss;
 pub mod observe;
+pub mod peer_id;
 mod quantity;
+pub mod rollout;
 pub mod run;
 pub mod settings;
 pub mod status;

@@ -4,12 +4,19 @@
 //!  observe ─┬▶ the resource itself        from the API server: the next status is built on the last one
 //!           ├▶ Secrets                    by name: they are never listed or watched
 //!           ├▶ children, claims, pods     from the shelves; children only where the resource owns them
+//!           ├▶ nodes, volumes             from the shelves; a volume by name, where it may be why a pod waits
 //!           └▶ gateways                   their last word, and from now on the next ones
 //! ```
 
+mod nodes;
+
+use std::sync::Arc;
+
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::Api;
@@ -21,6 +28,7 @@ use crate::crd::ShardCluster;
 use crate::desired::secrets::names;
 pub use crate::gateways::{GatewayView, Gateways};
 use crate::keys::HeldSecrets;
+use crate::loss::NodeView;
 use crate::watch::{ClusterRef, Shelved, Shelves};
 
 /// What is there.
@@ -38,6 +46,10 @@ pub struct Observed {
     pub pods: Vec<Pod>,
     /// What its gateways say.
     pub gateway: GatewayView,
+    /// All nodes there are.
+    pub nodes: Arc<[NodeView]>,
+    /// Volumes that may be why a pod fits no node.
+    pub volumes: Vec<PersistentVolume>,
 }
 
 /// What a resource owns.
@@ -114,7 +126,9 @@ impl Sources<'_> {
         };
         let (claims, pods) = (self.kept(cluster)?, self.kept::<Pod>(cluster)?);
         let gateway = self.gateways.follow(cluster, &pods, secrets.operator_key().as_deref());
-        Ok(Some(Observed { resource, children, claims, secrets, pods, gateway }))
+        let nodes = self.shelves.nodes.all();
+        let volumes = nodes::volumes(self.client, &pods, &claims, &nodes).await?;
+        Ok(Some(Observed { resource, children, claims, secrets, pods, gateway, nodes, volumes }))
     }
 
     fn owned<K: Shelved>(&self, cluster: &ClusterRef, uid: &str) -> Result<Vec<K>, ObserveError> {

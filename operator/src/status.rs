@@ -6,6 +6,7 @@
 //!  Applied ───────────┘        └─────▶ phase     one word for it all
 //! ```
 
+mod address;
 mod conditions;
 mod fleet;
 mod phase;
@@ -17,13 +18,15 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use shard_wire::contract::HTTP_PORT;
-use shard_wire::pipeline::ManifestShard;
 
 use crate::apply::Applied;
 use crate::cluster::Cluster;
 use crate::crd::{Phase, ShardCluster, ShardClusterStatus, condition};
 use crate::desired::meta::Part;
+use crate::facts::Plan;
+use crate::loss;
 use crate::observe::Observed;
+use crate::rollout::Rollout;
 use crate::validate::SpecError;
 use conditions::{Holds, finding, merged, short};
 use fleet::Fleet;
@@ -32,24 +35,26 @@ use resilience::Resilience;
 /// What was done about the spec, or in words why not.
 pub type Outcome<'a> = Result<&'a Applied, String>;
 
-/// The next status of a cluster. `manifest` is what [`crate::facts`] found.
+/// The next status of a cluster. `plan` is what [`crate::facts`] found, `rollout` what [`crate::rollout`] decided.
 #[must_use]
 pub fn status(
     cluster: &Cluster,
     observed: &Observed,
-    manifest: &[ManifestShard],
+    plan: Option<&Plan>,
+    rollout: &Rollout,
     outcome: &Outcome<'_>,
     now: Timestamp,
 ) -> ShardClusterStatus {
     let resource = &observed.resource;
     let old = resource.status.clone().unwrap_or_default();
-    let fleet = Fleet::new(cluster, observed, manifest);
+    let lost = loss::causes(cluster, observed, now);
+    let fleet = Fleet::new(cluster, observed, plan, &lost);
     let resilience = Resilience::of(&fleet);
     let endpoint = endpoint(cluster, observed);
     let notes = outcome.as_ref().map(|applied| &*applied.notes).unwrap_or_default();
 
     let gateway = conditions::gateway_ready(&fleet);
-    let pipeline = conditions::pipeline_complete(cluster, &fleet, &observed.gateway);
+    let pipeline = conditions::pipeline_complete(cluster, &fleet, &observed.gateway, rollout);
     let ready = match outcome {
         Ok(_) => conditions::ready(&endpoint, &gateway, &pipeline),
         Err(why) => finding(condition::READY, Holds::False, "ApplyFailed", short(why.clone())),
@@ -58,8 +63,8 @@ pub fn status(
     let complete = pipeline.holds == Holds::True;
     let findings = [
         conditions::bootstrap_ready(cluster, &fleet, notes),
-        conditions::model_available(&fleet, &observed.gateway, !manifest.is_empty()),
-        conditions::shards_ready(cluster, &fleet, notes),
+        conditions::model_available(&fleet, &observed.gateway, plan.is_some()),
+        conditions::shards_ready(cluster, &fleet, notes, rollout),
         gateway,
         pipeline,
         conditions::resilient(cluster, &resilience),
@@ -81,12 +86,15 @@ pub fn status(
             None => old.missing_layers.clone(),
         },
         endpoint: Some(endpoint),
-        bootstrap_address: old.bootstrap_address.clone(),
-        replicas: cluster.columns,
+        bootstrap_address: address::bootstrap(cluster, observed),
+        replicas: fleet.columns(),
         selector: Some(selector(cluster)),
         image: Some(cluster.image.clone()),
-        model: plan::model(&fleet).or_else(|| old.model.clone()),
-        plan: plan::plan(cluster, &fleet, manifest, &resilience).or_else(|| old.plan.clone()),
+        model: plan
+            .map(|plan| plan.model.clone())
+            .filter(|model| model.total_layers > 0)
+            .or_else(|| old.model.clone()),
+        plan: plan.map(|plan| plan::plan(cluster, plan, &resilience)).or_else(|| old.plan.clone()),
         shards: fleet.shards.iter().map(|shard| shard.row(row(shard.id))).collect(),
         conditions: merged(&old.conditions, findings, resource.metadata.generation, now),
     }

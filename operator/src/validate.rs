@@ -47,6 +47,20 @@ pub enum SpecError {
         /// Shards of the cluster.
         count: u32,
     },
+    /// What a shard requests, put together from all that holds for it, is more than it may use.
+    #[error(
+        "shard {id} requests {request} of {resource} and is limited to {limit}: after shards.overrides a request may be at most its limit"
+    )]
+    RequestAboveLimit {
+        /// The shard.
+        id: u32,
+        /// Of what.
+        resource: String,
+        /// As the user says.
+        request: String,
+        /// As the user says.
+        limit: String,
+    },
     /// Layers that do not fit the shards.
     #[error("shards.layerStarts has {starts} entries for {count} shards: it needs one per shard, or none")]
     LayerStarts {

@@ -8,19 +8,22 @@
 //! ```
 
 mod kinds;
+mod nodes;
 mod shelf;
 
+use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::warn;
@@ -29,6 +32,7 @@ use crate::controller::words;
 use crate::crd::ShardCluster;
 use crate::desired::meta::{MANAGED_BY, MANAGER};
 pub use kinds::Shelved;
+pub use nodes::NodeShelf;
 pub use shelf::Shelf;
 
 /// Namespace and name of a ShardCluster.
@@ -51,6 +55,7 @@ pub struct Shelves {
     pub network_policies: Shelf<NetworkPolicy>,
     pub claims: Shelf<PersistentVolumeClaim>,
     pub pods: Shelf<Pod>,
+    pub nodes: NodeShelf,
 }
 
 impl Shelves {
@@ -65,6 +70,7 @@ impl Shelves {
             network_policies,
             claims,
             pods,
+            nodes,
         } = self;
         service_accounts.filled().await;
         services.filled().await;
@@ -74,6 +80,7 @@ impl Shelves {
         network_policies.filled().await;
         claims.filled().await;
         pods.filled().await;
+        nodes.filled().await;
     }
 }
 
@@ -96,6 +103,7 @@ pub(crate) fn start(client: &Client, namespace: Option<&str>, shelves: &Arc<Shel
     watch.kind::<NetworkPolicy>();
     watch.kind::<PersistentVolumeClaim>();
     watch.kind::<Pod>();
+    watch.nodes();
     Watches { _tasks: watch.tasks, news }
 }
 
@@ -121,17 +129,37 @@ struct Start<'a> {
 impl Start<'_> {
     fn kind<K: Shelved>(&mut self) {
         let api = scoped::<K>(self.client, self.namespace);
-        self.tasks.spawn(follow(api, Arc::clone(self.shelves), self.sender.clone()));
+        let take = |shelves: &Shelves, event| K::shelf(shelves).take(event);
+        let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")).page_size(PAGE);
+        self.tasks.spawn(follow(api, ours, Arc::clone(self.shelves), take, self.sender.clone()));
+    }
+
+    /// A lost one may be why a pod waits that was never on it: it is news of all that have pods.
+    fn nodes(&mut self) {
+        let take = |shelves: &Shelves, event| match shelves.nodes.take(event) {
+            true => shelves.pods.clusters(),
+            false => Vec::new(),
+        };
+        let api = Api::<Node>::all(self.client.clone());
+        let all = watcher::Config::default().page_size(PAGE);
+        self.tasks.spawn(follow(api, all, Arc::clone(self.shelves), take, self.sender.clone()));
     }
 }
 
-async fn follow<K: Shelved>(api: Api<K>, shelves: Arc<Shelves>, news: mpsc::Sender<ClusterRef>) {
-    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}")).page_size(PAGE);
-    let mut events = pin!(watcher(api, ours).default_backoff());
+async fn follow<K>(
+    api: Api<K>,
+    which: watcher::Config,
+    shelves: Arc<Shelves>,
+    take: impl Fn(&Shelves, watcher::Event<K>) -> Vec<ClusterRef> + Send,
+    news: mpsc::Sender<ClusterRef>,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let mut events = pin!(watcher(api, which).default_backoff());
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                for cluster in K::shelf(&shelves).take(event) {
+                for cluster in take(&shelves, event) {
                     if news.send(cluster).await.is_err() {
                         return;
                     }

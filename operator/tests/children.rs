@@ -58,7 +58,7 @@ fn services() {
 #[test]
 fn secrets_accounts_budgets_and_policies() {
     for fixture in ["minimal", "everything"] {
-        let Desired { accounts, secrets, bootstrap, shards, gateway, policies } = children(fixture);
+        let Desired { accounts, secrets, bootstrap, shards, gateway, policies, .. } = children(fixture);
         assert_snapshot!(
             format!("secrets-{fixture}"),
             documents([secrets.cluster, secrets.identities, secrets.operator_key])
@@ -82,7 +82,7 @@ fn secrets_accounts_budgets_and_policies() {
 fn shards_wait_for_the_manifest() {
     let cluster = cluster("minimal");
     let mut facts = facts(&cluster);
-    facts.manifest.retain(|shard| shard.shard_id == 2);
+    facts.plan.as_mut().unwrap().shards.retain(|shard| shard.shard_id == 2);
     let sets = desired(&cluster, &facts).shards.into_iter().map(|shard| shard.stateful_set.spec.unwrap());
     let request = |spec: &PodTemplateSpec| {
         let resources = spec.spec.as_ref().unwrap().containers[0].resources.clone().unwrap();
@@ -243,7 +243,7 @@ fn children_are_owned_and_named_apart() {
         }
     }
     for fixture in FIXTURES {
-        let Desired { accounts, secrets, bootstrap, shards, gateway, policies } = children(fixture);
+        let Desired { accounts, secrets, bootstrap, shards, gateway, policies, .. } = children(fixture);
         let policies = policies.map(|it| serde_json::json!([it.bootstrap, it.shard, it.gateway]));
         let shards: Vec<_> =
             shards.iter().map(|it| serde_json::json!([it.stateful_set, it.peers, it.disruption])).collect();

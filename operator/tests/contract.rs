@@ -42,6 +42,7 @@ fn templates_use_only_what_the_contract_has() {
         "web_server --api-keys-file",
         "web_server --bootstrap",
         "web_server --suspended",
+        "web_server --port",
     ] {
         assert!(used.contains(needed), "no fixture has {needed}");
     }

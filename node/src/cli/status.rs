@@ -87,6 +87,9 @@ fn table(status: &PipelineStatus) -> String {
             )
         }
     };
+    if let Some(next) = &status.next_plan {
+        let _ = writeln!(text, "next plan {}, not yet served: {}", next.plan, next.reason);
+    }
     let _ = writeln!(text, "swarm     {}\n", if status.swarm_ready { "ready" } else { "not ready" });
     text + &table.to_string()
 }
@@ -121,7 +124,7 @@ pub(super) fn layers(range: LayerRange) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shard_wire::pipeline::ShardStatus;
+    use shard_wire::pipeline::{NextPlan, ShardStatus};
 
     use super::*;
 
@@ -192,5 +195,14 @@ SHARD  LAYERS  NODE                                                  STATE      
         let line =
             "pipeline  complete; a probe token took 0.0 ms, but no token came through shard 1 on x: why\n";
         assert!(table(&status).contains(line));
+    }
+
+    #[test]
+    fn the_plan_that_comes_next_is_told() {
+        let mut status = PipelineStatus { pipeline_complete: true, ..PipelineStatus::default() };
+        assert!(!table(&status).contains("next"));
+        let reason = "shard 2 is loading".into();
+        status.next_plan = Some(NextPlan { plan: "5a6b".into(), reason, ..NextPlan::default() });
+        assert!(table(&status).contains("\nnext plan 5a6b, not yet served: shard 2 is loading\n"));
     }
 }

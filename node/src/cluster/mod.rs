@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use libp2p::{Multiaddr, PeerId};
 use shard_wire::announce::{ReplicaState, ShardAnnouncement};
 
-pub use status::{Facts, ManifestFacts};
+pub use status::{Facts, ManifestFacts, NextFacts};
 pub use view::{ClusterView, PlanView, Replica, ShardView};
 
 use crate::net::signed::Announced;

@@ -6,10 +6,13 @@ use std::time::Duration;
 use libp2p::PeerId;
 use shard_wire::layers::LayerRange;
 use shard_wire::pipeline::{
-    Download, ManifestSummary, Origin, PipelineStatus, Probe, ReplicaStatus, ShardStatus,
+    Download, ManifestSummary, NextPlan, Origin, PipelineStatus, Probe, ReplicaStatus, ShardStatus,
 };
 
 use super::view::{ClusterView, PlanView, Replica};
+
+/// Why a plan that is served as a whole does not count as complete.
+const UNPROVED: &str = "no token has gone through since the last change";
 
 /// What the gateway knows beside the view.
 #[derive(Clone, Debug, Default)]
@@ -28,10 +31,23 @@ pub struct Facts {
     pub probe: Probe,
     /// What the manifest says.
     pub manifest: Option<ManifestFacts>,
+    /// The plan that is to be served next, where it is another one.
+    pub next: Option<NextFacts>,
     /// Sessions of this gateway at each peer.
     pub active: HashMap<PeerId, u32>,
     /// Last round trip to each peer.
     pub latency: HashMap<PeerId, Duration>,
+}
+
+/// What the gateway knows of the plan that is to be served next.
+#[derive(Clone, Debug, Default)]
+pub struct NextFacts {
+    /// Its short name.
+    pub plan: String,
+    /// What its manifest says.
+    pub manifest: Option<ManifestFacts>,
+    /// Replicas that a probe did not come back from, in words.
+    pub failures: String,
 }
 
 /// What the manifest of a plan says of the model.
@@ -60,6 +76,10 @@ struct Outline {
 }
 
 impl Outline {
+    fn of(plan: Option<&PlanView>, manifest: Option<&ManifestFacts>) -> Self {
+        plan.map(Self::of_view).or_else(|| manifest.map(Self::of_manifest)).unwrap_or_default()
+    }
+
     fn of_view(plan: &PlanView) -> Self {
         Self {
             name: plan.name.clone(),
@@ -89,9 +109,8 @@ impl ClusterView {
         let manifest = facts.manifest.as_ref();
         let manifest = manifest.filter(|manifest| plan.is_none_or(|plan| plan.name == manifest.plan));
         let complete = self.complete() && facts.proved;
-        let Outline { name, model_sha256, total_layers, shards, missing } =
-            plan.map(Outline::of_view).or_else(|| manifest.map(Outline::of_manifest)).unwrap_or_default();
-        let shards: Vec<ShardStatus> = (0..shards).map(|id| self.shard(id, manifest, facts)).collect();
+        let Outline { name, model_sha256, total_layers, shards, missing } = Outline::of(plan, manifest);
+        let shards = self.shards(shards, manifest, facts, |_| true);
         PipelineStatus {
             revision: String::new(),
             cluster: facts.cluster.clone(),
@@ -107,20 +126,56 @@ impl ClusterView {
             swarm_ready: complete && facts.seeded,
             reason: match self.reason() {
                 reason if reason.is_empty() && !facts.failures.is_empty() => facts.failures.clone(),
-                reason if reason.is_empty() && !complete => {
-                    "no token has gone through since the last change".to_owned()
-                }
+                reason if reason.is_empty() && !complete => UNPROVED.to_owned(),
                 reason => reason,
             },
             origin: facts.origin.clone(),
             probe: facts.probe.clone(),
             manifest: manifest.map(|manifest| manifest.summary.clone()),
             shards,
+            next_plan: facts.next.as_ref().map(|next| self.next(next, facts)),
         }
     }
 
+    fn next(&self, next: &NextFacts, facts: &Facts) -> NextPlan {
+        let NextFacts { plan, manifest, failures } = next;
+        let (view, manifest) = (self.of(plan), manifest.as_ref());
+        let Outline { model_sha256, total_layers, shards, missing, .. } =
+            Outline::of(view.plan.as_ref(), manifest);
+        NextPlan {
+            plan: plan.clone(),
+            model_sha256,
+            model_bytes: manifest.map_or(0, |manifest| manifest.model_bytes),
+            total_layers,
+            missing_layers: missing,
+            reason: match view.reason() {
+                reason if !reason.is_empty() => reason,
+                _ if !failures.is_empty() => failures.clone(),
+                _ => UNPROVED.to_owned(),
+            },
+            manifest: manifest.map(|manifest| manifest.summary.clone()),
+            shards: view.shards(shards, manifest, facts, |replica| replica.shard.plan == *plan),
+        }
+    }
+
+    fn shards(
+        &self,
+        count: usize,
+        manifest: Option<&ManifestFacts>,
+        facts: &Facts,
+        of: impl Fn(&Replica) -> bool,
+    ) -> Vec<ShardStatus> {
+        (0..count).map(|id| self.shard(id, manifest, facts, &of)).collect()
+    }
+
     /// One shard, with its replicas of every plan: one of another plan is why this one may be short of replicas.
-    fn shard(&self, id: usize, manifest: Option<&ManifestFacts>, facts: &Facts) -> ShardStatus {
+    fn shard(
+        &self,
+        id: usize,
+        manifest: Option<&ManifestFacts>,
+        facts: &Facts,
+        of: impl Fn(&Replica) -> bool,
+    ) -> ShardStatus {
         let view = self.plan.as_ref().and_then(|plan| plan.shards.get(id));
         let replicas = self.replicas.iter().filter(|replica| replica.shard.shard_id as usize == id);
         ShardStatus {
@@ -130,7 +185,7 @@ impl ClusterView {
                 .or_else(|| manifest_layers(manifest?, id))
                 .unwrap_or_default(),
             online: view.is_some_and(|view| !view.serving.is_empty()),
-            replicas: replicas.map(|replica| status(replica, facts)).collect(),
+            replicas: replicas.filter(|replica| of(replica)).map(|replica| status(replica, facts)).collect(),
         }
     }
 

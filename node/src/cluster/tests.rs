@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use libp2p::PeerId;
 use shard_wire::announce::{Capabilities, ReplicaState, ShardAnnouncement, ShardInfo};
 use shard_wire::layers::LayerRange;
+use shard_wire::pipeline::ShardStatus;
 
 use super::*;
 
@@ -247,4 +248,43 @@ fn the_pipeline_object_says_what_is_known() {
     let replica = &status.shards[0].replicas[0];
     assert_eq!((replica.active_requests, replica.latency_ms, replica.loaded), (2, 1.5, true));
     assert_eq!(replica.addresses, ["/ip4/127.0.0.1/tcp/1000"]);
+}
+
+#[test]
+fn the_plan_that_comes_next_is_told_beside_the_one_that_is_served() {
+    let mut fleet = Fleet::ready();
+    fleet.hear(3, 1, "q", ReplicaState::Loading, 1);
+    fleet.cluster.on_connected(fleet.peers[3]);
+    let view = fleet.cluster.view();
+    let next = NextFacts { plan: "q".into(), failures: "no token".into(), ..NextFacts::default() };
+    let mut facts = Facts { proved: true, next: Some(next), ..Facts::default() };
+    let status = view.pipeline(&facts);
+    assert_eq!((status.plan.as_str(), status.pipeline_complete, status.missing_layers.len()), ("p", true, 0));
+    let next = status.next_plan.unwrap();
+    assert_eq!((next.plan.as_str(), next.total_layers, next.shards.len()), ("q", 6, 3));
+    assert_eq!(next.missing_layers, [range(0, 6)]);
+    assert_eq!(
+        next.reason,
+        "shard 0 has no replica; shard 1 (layers 2-4) is loading; shard 2 has no replica"
+    );
+    let replicas =
+        |shards: &[ShardStatus]| shards.iter().map(|shard| shard.replicas.len()).collect::<Vec<_>>();
+    assert_eq!(replicas(&next.shards), [0, 1, 0], "of this plan only");
+    assert_eq!(replicas(&status.shards), [1, 2, 1], "of all plans");
+
+    // All of it serves: what is lacking is a token.
+    for shard in 0..3 {
+        fleet.hear(3, shard, "q", ReplicaState::Ready, 2);
+    }
+    let view = fleet.cluster.view().of("p");
+    let next = view.pipeline(&facts).next_plan.unwrap();
+    assert_eq!((next.missing_layers.as_slice(), next.reason.as_str()), (&[][..], "no token"));
+    facts.next.as_mut().unwrap().failures.clear();
+    let next = view.pipeline(&facts).next_plan.unwrap();
+    assert_eq!(next.reason, "no token has gone through since the last change");
+
+    // Nobody has announced a shard of it, and its manifest is not known.
+    facts.next.as_mut().unwrap().plan = "r".into();
+    let next = view.pipeline(&facts).next_plan.unwrap();
+    assert_eq!((next.reason.as_str(), next.shards.len()), ("no shard has announced itself", 0));
 }

@@ -36,6 +36,8 @@ pub struct ClusterView {
     pub replicas: Vec<Replica>,
     /// The plan with the fewest layers missing; `None` until an announcement names one.
     pub plan: Option<PlanView>,
+    /// Every other plan that is announced.
+    pub others: Vec<PlanView>,
 }
 
 /// How far a plan is covered.
@@ -108,11 +110,23 @@ impl ClusterView {
         }
         let views =
             plans.into_iter().map(|(plan, replicas)| (replicas.len(), PlanView::new(plan, &replicas)));
-        let nearest = views.min_by_key(|(replicas, plan)| {
-            let missing: u32 = plan.missing.iter().map(|range| range.end - range.start).sum();
-            (missing, std::cmp::Reverse(*replicas))
-        });
-        Self { plan: nearest.map(|(_, plan)| plan), replicas }
+        let mut views: Vec<_> = views.collect();
+        views.sort_by_key(|(replicas, plan)| (plan.lacks(), std::cmp::Reverse(*replicas)));
+        let mut views = views.into_iter().map(|(_, plan)| plan);
+        Self { plan: views.next(), others: views.collect(), replicas }
+    }
+
+    /// Every plan that is announced, the nearest to complete first.
+    pub fn plans(&self) -> impl Iterator<Item = &PlanView> {
+        self.plan.iter().chain(&self.others)
+    }
+
+    /// As seen by who serves this plan.
+    #[must_use]
+    pub fn of(&self, plan: &str) -> Self {
+        let mut others: Vec<PlanView> = self.plans().cloned().collect();
+        let place = others.iter().position(|view| view.name == plan);
+        Self { replicas: self.replicas.clone(), plan: place.map(|place| others.remove(place)), others }
     }
 
     /// One plan is fully covered.
@@ -136,18 +150,27 @@ impl ClusterView {
 
     /// What is missing and why, shard by shard; empty when nothing is.
     pub fn reason(&self) -> String {
-        let Some(plan) = &self.plan else { return "no shard has announced itself".to_owned() };
-        let missing = plan.shards.iter().enumerate().filter(|(_, shard)| shard.serving.is_empty());
-        let reasons: Vec<String> =
-            missing.map(|(id, shard)| format!("shard {id} {}", shard.reason())).collect();
-        if reasons.is_empty() && !plan.missing.is_empty() {
-            return format!("the shards of plan {} leave layers out", plan.name);
-        }
-        reasons.join("; ")
+        self.plan.as_ref().map_or_else(|| "no shard has announced itself".to_owned(), PlanView::reason)
     }
 }
 
 impl PlanView {
+    /// Layers that nobody serves now.
+    pub fn lacks(&self) -> u32 {
+        self.missing.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// What is missing and why, shard by shard; empty when nothing is.
+    pub fn reason(&self) -> String {
+        let missing = self.shards.iter().enumerate().filter(|(_, shard)| shard.serving.is_empty());
+        let reasons: Vec<String> =
+            missing.map(|(id, shard)| format!("shard {id} {}", shard.reason())).collect();
+        if reasons.is_empty() && !self.missing.is_empty() {
+            return format!("the shards of plan {} leave layers out", self.name);
+        }
+        reasons.join("; ")
+    }
+
     fn new(plan: Plan, replicas: &[&Replica]) -> Self {
         let shards: Vec<ShardView> = (0..plan.total_shards)
             .map(|id| {

@@ -55,6 +55,7 @@ fn read(library: &Library, context: Option<u32>) -> Result<Model, String> {
     let wrong = |reason: String| format!("{}: {reason}", path.display());
     let gguf = Gguf::open(&path).map_err(|error| wrong(error.to_string()))?;
     let about = About {
+        plan: library.plan.clone(),
         name: model_name(&gguf),
         sha256: library.manifest.model_sha256.clone(),
         context_length: context,

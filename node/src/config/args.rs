@@ -24,7 +24,7 @@ pub use swarm::{SwarmArgs, UploadArgs};
 pub use up::{UpArgs, UpPorts};
 
 use self::source::OriginArgs;
-use super::values::{duration, port};
+use super::values::{duration, plan, port};
 use super::{ConfigError, Expected, GatewayConfig, ListenerConfig, MAX_SHARDS, ServerConfig};
 
 /// The bootstrap of a fleet: the DHT entry that stores its records, and the origin of its model.
@@ -86,6 +86,9 @@ pub struct ListenerArgs {
     /// Shards of the plan; read from the manifest
     #[arg(long = c::TOTAL_SHARDS.flag, env = c::TOTAL_SHARDS.env, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SHARDS)))]
     total_shards: Option<u32>,
+    /// The only plan to serve, as /api/v1/pipeline names it [default: that of the folder, until an origin names another]
+    #[arg(long = c::PLAN.flag, env = c::PLAN.env, value_name = "PLAN", value_parser = plan)]
+    plan: Option<String>,
     /// Layers of the model; read from the manifest
     #[arg(long = c::TOTAL_LAYERS.flag, env = c::TOTAL_LAYERS.env, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     total_layers: Option<u32>,
@@ -134,12 +137,14 @@ impl ListenerArgs {
         let diagnostics = self.diagnostics_port.map(|port| SocketAddr::new(net.listen, port));
         Ok(ListenerConfig {
             net,
-            shard_ids: self.shard_id,
             expected: Expected {
+                plan: self.plan,
+                shards: self.shard_id.clone(),
                 total_shards: self.total_shards,
                 total_layers: self.total_layers,
                 model_name: self.model_name,
             },
+            shard_ids: self.shard_id,
             shards_dir: self.shards_dir,
             refresh: self.refresh_interval,
             swarm: self.swarm.resolve(),
@@ -162,6 +167,9 @@ pub struct GatewayArgs {
     dial: DialArgs,
     #[command(flatten)]
     net: NetArgs,
+    /// Port for TCP and QUIC, where peers and firewalls are to know it [default: none, the gateway only dials]
+    #[arg(long = c::GATEWAY_PORT.flag, env = c::GATEWAY_PORT.env, value_parser = port)]
+    port: Option<u16>,
     /// Port of the OpenAI API, /api/v1/pipeline, /healthz and /metrics
     #[arg(long = c::GATEWAY_HTTP_PORT.flag, env = c::GATEWAY_HTTP_PORT.env, default_value = c::GATEWAY_HTTP_PORT.default, value_name = "PORT", value_parser = port)]
     http_port: u16,
@@ -184,10 +192,11 @@ pub struct GatewayArgs {
 impl GatewayArgs {
     /// Everything resolved.
     pub fn resolve(self) -> GatewayConfig {
-        let net = self.net.resolve(0, self.dial.bootstrap);
+        let listens = self.port.is_some();
+        let net = self.net.resolve(self.port.unwrap_or_default(), self.dial.bootstrap);
         let http = SocketAddr::new(net.listen, self.http_port);
         let (api_keys_file, operator_key_file) = (self.api_keys_file, self.operator_key_file);
         let (suspended, recovery, run) = (self.suspended, self.recovery_timeout, self.run.resolve());
-        GatewayConfig { net, http, api_keys_file, operator_key_file, suspended, recovery, run }
+        GatewayConfig { net, listens, http, api_keys_file, operator_key_file, suspended, recovery, run }
     }
 }

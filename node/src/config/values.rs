@@ -23,6 +23,14 @@ pub(super) fn sha256(text: &str) -> Result<String, String> {
     Ok(text.to_ascii_lowercase())
 }
 
+/// The short name of a plan.
+pub(super) fn plan(text: &str) -> Result<String, String> {
+    if text.len() != 16 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err("expected 16 digits from 0 to 9 and a to f, as /api/v1/pipeline has them".into());
+    }
+    Ok(text.to_owned())
+}
+
 /// A cluster name: it becomes part of protocol names and DHT keys.
 pub(super) fn cluster(text: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

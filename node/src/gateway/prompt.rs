@@ -46,6 +46,7 @@ pub(super) fn jobs(model: &Model, request: Request, timeout: Duration) -> Result
             jobs.push(Job {
                 index: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
                 prompt: Prompt {
+                    plan: Some(model.plan.clone()),
                     ids: ids.clone(),
                     sampling,
                     eos: model.end().to_vec(),

@@ -203,8 +203,8 @@ mod tests {
 
     #[test]
     fn a_shard_is_here_or_on_somebody_who_is_connected_or_nowhere() {
-        let view =
-            ClusterView { replicas: vec![replica(0, true), replica(1, false), replica(2, true)], plan: None };
+        let replicas = vec![replica(0, true), replica(1, false), replica(2, true)];
+        let view = ClusterView { replicas, ..ClusterView::default() };
         assert_eq!(
             presences(&view, |_| true, [].iter(), &BTreeSet::from([0]), 4),
             [Presence::Local, Presence::Offline, Presence::Online, Presence::Offline]
@@ -231,7 +231,7 @@ mod tests {
             fetching(1, true, 50.0),
             fetching(2, false, 80.0),
         ];
-        let (view, own) = (ClusterView { replicas, plan: None }, fetching(3, true, 7.0).shard);
+        let (view, own) = (ClusterView { replicas, ..ClusterView::default() }, fetching(3, true, 7.0).shard);
         assert_eq!(
             presences(&view, |_| true, [own].iter(), &BTreeSet::new(), 4),
             [Presence::Downloading(41), Presence::Online, Presence::Offline, Presence::Downloading(7)]

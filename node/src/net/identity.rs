@@ -82,6 +82,17 @@ mod tests {
 
     use super::*;
 
+    /// The operator names pods without libp2p, and is tested against the same lines.
+    #[test]
+    fn names_of_keys_are_those_that_the_operator_has() {
+        let lines = include_str!("../../tests/identities.txt").lines().filter(|line| !line.starts_with('#'));
+        for line in lines {
+            let seed = line.split(' ').next().unwrap();
+            let name = parse(seed).unwrap().public().to_peer_id();
+            assert_eq!(line, format!("{seed} {name}"));
+        }
+    }
+
     #[test]
     fn a_key_is_made_once_and_kept() {
         let folder = std::env::temp_dir().join(format!("shardcluster-identity-{}", std::process::id()));

@@ -2,7 +2,7 @@
 
 use libp2p::PeerId;
 
-use super::{Notice, foreign, plural, short};
+use super::{Notice, foreign, plural, short, size};
 
 /// The folder was looked through.
 pub fn files_found(count: usize) -> Notice {
@@ -81,6 +81,12 @@ pub fn files_registered(count: usize) -> Notice {
         "[TORRENT] ✓ All torrent files registered in DHT - auto-propagation enabled",
     )
     .with("files", count)
+}
+
+/// A file of an earlier plan is gone from the folder.
+pub fn leftover_removed(name: &str, bytes: u64) -> Notice {
+    let text = format!("[PLAN] Removed {}, of an earlier plan ({})", foreign(name), size(bytes));
+    Notice::info("leftover_removed", text).with("file", name).with("bytes", bytes)
 }
 
 /// The rendezvous server is asked for its files and told of ours.

@@ -1,6 +1,7 @@
 //! The program itself: who it is, what it was told, that it is up and that it leaves.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use libp2p::PeerId;
@@ -58,6 +59,17 @@ pub(super) fn ids_of(ids: &[u32]) -> String {
 /// A range as the announcements have it.
 pub(super) fn layer_range(LayerRange { start, end }: LayerRange) -> serde_json::Value {
     json!({ "start": start, "end": end })
+}
+
+/// The folder has the files of a plan that the node is not to serve.
+pub fn plan_not_used(folder: &Path, plan: &str, reason: &str) -> Notice {
+    let folder = folder.display().to_string();
+    let text = format!(
+        "[PLAN] ⚠  The plan in {} is not used: {}. Another one is asked of peers",
+        foreign(&folder),
+        foreign(reason)
+    );
+    Notice::warn("plan_not_used", text).with("folder", folder).with("plan", plan).with("reason", reason)
 }
 
 /// What a bootstrap was told.

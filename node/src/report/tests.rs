@@ -61,6 +61,11 @@ fn starting() -> Vec<Notice> {
         tensor_load_done(0),
         shard_loaded(0, file, BYTES),
         shard_missing(0, file),
+        plan_not_used(
+            Path::new("models_cache/shards"),
+            "0123456789abcdef",
+            "--shard-id says 5, the manifest has 4 shards: ids go from 0 to 3",
+        ),
         shard_not_loaded(0, "models_cache/shards/shard-0.gguf: SHA-256 is 1c…, the manifest says e4…"),
         spare_waiting(),
         shard_assigned(3, &server),
@@ -129,6 +134,7 @@ fn fetching() -> Vec<Notice> {
         download_done(name, 17_616_077, 12_897_484, Duration::from_millis(2074), 3),
         download_failed(name, "no peer has it", Some(Duration::from_secs(5))),
         download_failed(name, "no space left on device", None),
+        leftover_removed("shard-9.gguf", 30_513_561),
         peer_banned(name, &node, "piece 7 does not have its hash"),
     ]
 }

@@ -19,6 +19,8 @@ const COMMANDS: usize = 256;
 /// One prompt for the ring.
 #[derive(Clone, Debug)]
 pub struct Prompt {
+    /// The plan whose vocabulary the ids are of: no other one serves it. `None` takes the one that is served.
+    pub plan: Option<String>,
     /// Token ids, at least one.
     pub ids: Vec<u32>,
     /// How to choose tokens.

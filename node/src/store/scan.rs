@@ -129,6 +129,15 @@ pub fn scan(
     Ok(scan)
 }
 
+/// The hash of one file, from the cache where it is not older than the file.
+///
+/// # Errors
+/// In words, where it cannot be read.
+pub fn sha256(folder: &Path, name: &str) -> Result<String, String> {
+    let known = read_cache(&folder.join(CACHE)).and_then(|mut cache| cache.remove(name));
+    look(name, &folder.join(name), known.as_ref(), &mut |_| {}).map(|known| known.sha256)
+}
+
 /// The first names, and how many there are beyond.
 fn names(folder: &Path) -> io::Result<(BTreeSet<String>, usize)> {
     let (mut names, mut more) = (BTreeSet::new(), 0);

@@ -1,8 +1,8 @@
 //! The bytes of a file that peers may ask for, wherever they lie.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use crate::store::view::View;
@@ -19,11 +19,14 @@ pub trait Content: Send + Sync + 'static {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 }
 
-/// A file on disk. It is opened for each read, so that it may be replaced or removed meanwhile.
+/// A file on disk. It is opened for each read, so that it may be replaced or removed meanwhile: nothing is read of
+/// another file that has its name by then.
 #[derive(Clone, Debug)]
 pub struct FileContent {
     path: PathBuf,
     size: u64,
+    /// Device and number of the file.
+    inode: (u64, u64),
 }
 
 impl FileContent {
@@ -36,8 +39,12 @@ impl FileContent {
         if !about.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
-        Ok(Self { path, size: about.len() })
+        Ok(Self { path, size: about.len(), inode: inode(&about) })
     }
+}
+
+fn inode(about: &Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
 }
 
 impl Content for FileContent {
@@ -46,7 +53,11 @@ impl Content for FileContent {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        File::open(&self.path)?.read_exact_at(buffer, offset)
+        let file = File::open(&self.path)?;
+        if inode(&file.metadata()?) != self.inode {
+            return Err(io::Error::other("another file has its name"));
+        }
+        file.read_exact_at(buffer, offset)
     }
 }
 

@@ -16,7 +16,7 @@ pub mod fetch;
 mod ledger;
 mod limit;
 mod link;
-mod part;
+pub(crate) mod part;
 mod plan;
 pub mod replicate;
 mod reuse;

@@ -32,6 +32,11 @@ pub(crate) const PART: &str = ".part";
 const STATE: &str = ".part.state";
 /// A part of that name was of another file: its tensors may be of use, and it goes when this one is finished.
 const OLD: &str = ".part.old";
+/// What a download keeps beside a file's final name.
+pub(crate) fn names(file: &str) -> [String; 3] {
+    [PART, STATE, OLD].map(|suffix| format!("{file}{suffix}"))
+}
+
 /// Bytes of the state before the bits.
 const STATE_HEAD: usize = 32;
 /// A download that was cancelled a moment ago still has a piece to write.

@@ -27,13 +27,15 @@ pub struct Registry {
     own: Torrents,
     /// The last word of every peer.
     reports: HashMap<PeerId, Torrents>,
+    /// Whose origin's plan became another one last: of several origins that differ, the others are to follow.
+    latest_origin: Option<PeerId>,
     entries: usize,
 }
 
 impl Registry {
     /// Nothing is known yet.
     pub fn new(local: PeerId) -> Self {
-        Self { local, own: Torrents::default(), reports: HashMap::new(), entries: 0 }
+        Self { local, own: Torrents::default(), reports: HashMap::new(), latest_origin: None, entries: 0 }
     }
 
     /// This node has these files, and the manifests of these plans. True where that is new.
@@ -70,6 +72,10 @@ impl Registry {
             return Err(Full);
         }
         self.entries = entries;
+        let plan = origin_plan(&report);
+        if plan.is_some() && plan != old.and_then(origin_plan) {
+            self.latest_origin = Some(peer);
+        }
         self.reports.insert(peer, report);
         Ok(true)
     }
@@ -124,6 +130,13 @@ impl Registry {
         self.own.origin.or_else(|| others.max_by_key(|origin| (origin.percent, origin.bytes)))
     }
 
+    /// The plan that an origin has made: this node, or others.
+    pub fn origin_plan(&self) -> Option<&str> {
+        let latest = self.latest_origin.and_then(|peer| self.reports.get(&peer));
+        let others = latest.into_iter().chain(self.reports.values());
+        [&self.own].into_iter().chain(others).find_map(origin_plan)
+    }
+
     /// Others that have a file.
     pub fn seeders(&self, info_hash: &str) -> Vec<PeerId> {
         let named = self.reports.iter().flat_map(|(peer, report)| {
@@ -160,16 +173,18 @@ impl Registry {
     /// The plan that a node without one, or with `own`, is to serve: what an origin has made of the model; else, for a
     /// node without one, the plan with the most seeders. `None` where `own` is right or nothing is known.
     pub fn plan_to_adopt(&self, own: Option<&str>) -> Option<String> {
-        let plans = self.union().plans;
-        let others = plans.iter().filter(|plan| own != Some(&plan.plan));
-        if let Some(origin) = plans.iter().find(|plan| plan.origin) {
-            return (own != Some(&origin.plan)).then(|| origin.plan.clone());
+        if let Some(origin) = self.origin_plan() {
+            return (own != Some(origin)).then(|| origin.to_owned());
         }
         if own.is_some() {
             return None;
         }
-        others.max_by_key(|plan| plan.seeders.len()).map(|plan| plan.plan.clone())
+        self.union().plans.into_iter().max_by_key(|plan| plan.seeders.len()).map(|plan| plan.plan)
     }
+}
+
+fn origin_plan(report: &Torrents) -> Option<&str> {
+    report.plans.iter().find(|plan| plan.origin).map(|plan| plan.plan.as_str())
 }
 
 /// Adds whom a report names; whoever names nobody means itself.
@@ -264,6 +279,28 @@ mod tests {
             assert_eq!(registry.plan_to_adopt(own), Some("q".into()), "{own:?}");
         }
         assert_eq!(registry.plan_to_adopt(Some("q")), None);
+    }
+
+    #[test]
+    fn of_several_origins_the_one_that_changed_last_counts() {
+        let [me, a, b] = [(); 3].map(|()| PeerId::random());
+        let mut registry = Registry::new(me);
+        registry.on_report(a, has(&[], &[plan("old", true)])).unwrap();
+        registry.on_report(b, has(&[], &[plan("new", true)])).unwrap();
+        assert_eq!(registry.origin_plan(), Some("new"));
+        // Another word on the same plan.
+        registry.on_report(a, has(&[file("f", "1")], &[plan("old", true)])).unwrap();
+        assert_eq!(registry.origin_plan(), Some("new"));
+        // It is started anew, and reads its model first.
+        registry.on_report(b, has(&[], &[])).unwrap();
+        assert_eq!(registry.origin_plan(), Some("old"));
+        registry.on_report(a, has(&[], &[plan("newer", true)])).unwrap();
+        registry.on_report(b, has(&[], &[plan("new", true)])).unwrap();
+        assert_eq!(registry.origin_plan(), Some("new"));
+        registry.forget(&b);
+        assert_eq!(registry.origin_plan(), Some("newer"));
+        registry.own(has(&[], &[plan("mine", true)]));
+        assert_eq!(registry.origin_plan(), Some("mine"));
     }
 
     #[test]

@@ -64,6 +64,7 @@ pub(super) async fn learn(control: &mut Control, view: &ClusterView) -> Result<O
     let replicas = serving().map(|replica| (replica.peer, replica.shard.shard_id));
     let Some((mut learned, gguf)) = first_of(control, &plan.name, replicas).await? else { return Ok(None) };
     let about = About {
+        plan: plan.name.clone(),
         name: plan.model_name.clone(),
         sha256: learned.manifest.model_sha256.clone(),
         context_length,

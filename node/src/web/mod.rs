@@ -1,16 +1,18 @@
 //! `web_server`: the gateway.
 //!
 //! ```text
-//! 1 join the network, listening on nothing: replicas answer on the connections that it dials
+//! 1 join the network, with a port of its own or listening on nothing: replicas answer on the connections that it dials
 //! 2 watch the DHT, stay connected to every replica, learn the plan from one of them
 //! 3 serve the API: a request is a prompt for the ring
 //! ```
 
 mod assign;
+mod choice;
 mod coordinator;
 mod facts;
 mod pipeline;
 mod proof;
+mod track;
 
 use std::time::{Duration, Instant};
 
@@ -83,6 +85,10 @@ pub async fn run(config: GatewayConfig, mut shutdown: Shutdown) -> Result<(), We
     let Member { network, keypair, requests } =
         start::member(&config.net, identify, DhtMode::Client, 3 * REFRESH)?;
     console.say(&report::peer_id(&network.local_peer()));
+    if config.listens {
+        // Before it dials: QUIC dials from the port that it listens on.
+        start::listen(&network, &start::listen_addresses(&config.net)).await?;
+    }
     let known = Known::new(network.local_peer());
     tokio::spawn(answer(requests, known.clone(), console));
 

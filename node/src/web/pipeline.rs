@@ -1,9 +1,9 @@
 //! The task that owns what a gateway says of its pipeline: `GET /api/v1/pipeline`, and the model that it serves.
 //!
 //! ```text
-//! view, activity, round trips ─▶ facts ─▶ PipelineStatus, on a watch channel
-//!        │ a new plan ─▶ learn it from a replica ─▶ Model, on a watch channel
-//!        └ a change, or a replica without a token for a minute ─▶ probe: one token on a route through it
+//! view, activity, round trips ─▶ tracks (one for each plan of interest) ─▶ choice ─▶ PipelineStatus, Model: watch channels
+//!                                  │ a new plan ─▶ learn it from a replica, or its manifest from whoever has it
+//!                                  └ a change, or a replica without a token for a minute ─▶ probe: one token through it
 //! ```
 
 use std::collections::HashMap;
@@ -17,22 +17,21 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
+use super::choice;
 use super::facts::{LearnError, Learned, describe, learn};
-use super::proof::Proof;
+use super::track::{Need, Track};
 use crate::clock::now_ms;
-use crate::cluster::{ClusterView, Facts, Replica};
+use crate::cluster::{ClusterView, Facts, NextFacts};
 use crate::front::Front;
 use crate::model::Model;
 use crate::net::Network;
 use crate::ring::client::{AnswerError, Client, OpenError, Prompt};
 use crate::ring::gateway::driver::Activity;
-use crate::ring::gateway::route::{Route, Stage};
-use crate::torrents::{Known, Registry};
+use crate::ring::gateway::route::Route;
+use crate::torrents::Known;
 
-/// After an attempt to learn a plan or to probe it that failed; each is a line of the log.
-const AGAIN: Duration = Duration::from_secs(1);
 /// Between two looks at what is due.
 const TICK: Duration = Duration::from_millis(100);
 /// A probe is one token: the ring gives it within this.
@@ -56,14 +55,13 @@ impl Pipeline {
             network,
             front,
             known,
-            files: Vec::new(),
             facts: Facts { cluster, ..Facts::default() },
             model: model_out,
             status: status_out,
-            learned: None,
-            fleet: Vec::new(),
-            proof: Proof::new(String::new(), Vec::new(), Instant::now()),
-            retry_at: Instant::now(),
+            origin: None,
+            described: None,
+            served: None,
+            tracks: Vec::new(),
             work: JoinSet::new(),
             process: now_ms(),
             revision: 0,
@@ -75,7 +73,7 @@ impl Pipeline {
 
 /// What ran beside the task.
 enum Outcome {
-    Learned(Box<Result<Option<Learned>, LearnError>>),
+    Learned { plan: String, result: Box<Result<Option<Learned>, LearnError>> },
     Probed { route: Route, sent: Instant, result: Result<(), ProbeError> },
 }
 
@@ -95,16 +93,17 @@ struct Task {
     front: Front,
     /// What the bootstraps say of who has which files.
     known: Known,
-    /// The files of the plan that is learned, by hash.
-    files: Vec<String>,
     facts: Facts,
     model: watch::Sender<Option<Arc<Model>>>,
     status: watch::Sender<Arc<PipelineStatus>>,
-    learned: Option<String>,
-    /// Replicas of the plan that serve, with their incarnations; others are a change that is to be proved anew.
-    fleet: Vec<(Stage, u64)>,
-    proof: Proof,
-    retry_at: Instant,
+    /// The plan that an origin has made.
+    origin: Option<String>,
+    /// The plan that nodes are to serve, where nobody does.
+    described: Option<String>,
+    /// The plan that is served.
+    served: Option<String>,
+    /// The plans of interest: the one that is served, those that may take its place.
+    tracks: Vec<Track>,
     /// One at most.
     work: JoinSet<Outcome>,
     process: u64,
@@ -115,6 +114,8 @@ impl Task {
     async fn run(mut self) {
         let mut front = self.front.clone();
         let mut seeders = self.known.changes();
+        // What came before is news, too.
+        seeders.mark_changed();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -131,120 +132,173 @@ impl Task {
             let view = front.view.borrow_and_update().clone();
             if seeders.has_changed().unwrap_or(false) {
                 seeders.mark_unchanged();
-                self.look_at_seeders();
+                self.look_at_origin();
             }
-            self.observe(&view);
+            let view = self.observe(&view);
             self.act(&view);
             self.publish(&view);
         }
     }
 
-    fn look_at_seeders(&mut self) {
-        let files = || self.files.iter().map(String::as_str);
-        let origin = self.known.read(Registry::origin).unwrap_or_default();
-        self.facts.origin = Origin { percent: f32::from(origin.percent), bytes: origin.bytes };
-        self.facts.seeded =
-            !self.files.is_empty() && self.known.read(|registry| registry.all_seeded(files()));
+    fn look_at_origin(&mut self) {
+        let (progress, plan, described) = self.known.read(|registry| {
+            let plan = registry.origin_plan().map(str::to_owned);
+            (registry.origin().unwrap_or_default(), plan, registry.plan_to_adopt(None))
+        });
+        self.facts.origin = Origin {
+            percent: f32::from(progress.percent),
+            bytes: progress.bytes,
+            plan: plan.clone().unwrap_or_default(),
+        };
+        (self.origin, self.described) = (plan, described);
+        self.look_at_seeders();
     }
 
-    /// Takes over what changed.
-    fn observe(&mut self, view: &ClusterView) {
+    fn look_at_seeders(&mut self) {
+        let files = self.shown().map(|track| track.files.as_slice()).unwrap_or_default();
+        let hashes = || files.iter().map(String::as_str);
+        self.facts.seeded = !files.is_empty() && self.known.read(|registry| registry.all_seeded(hashes()));
+    }
+
+    /// The plan that is shown: while nobody serves one, the one that is to be.
+    fn shown(&self) -> Option<&Track> {
+        let name = self.served.as_ref().or(self.described.as_ref())?;
+        self.tracks.iter().find(|track| track.plan == *name)
+    }
+
+    /// Takes over what changed, and chooses the plan to serve. Returns the view of those that serve it.
+    fn observe(&mut self, view: &Arc<ClusterView>) -> Arc<ClusterView> {
         let Activity { load, passed } = self.front.activity.borrow().clone();
-        let plan = view.plan.as_ref();
-        let name = plan.map(|plan| plan.name.as_str()).unwrap_or_default();
-        let stage = |replica: &Replica| Stage { peer: replica.peer, shard: replica.shard.shard_id };
-        let serving = view.serving().filter(|replica| replica.shard.plan == name);
-        let fleet: Vec<_> = serving.map(|replica| (stage(replica), replica.incarnation)).collect();
         let now = Instant::now();
-        if fleet != self.fleet || !self.proof.is_of(name) {
-            self.fleet = fleet;
-            let shards = plan.iter().flat_map(|plan| &plan.shards).map(|shard| shard.serving.clone());
-            self.proof = Proof::new(name.to_owned(), shards.collect(), now);
-            self.retry_at = now;
+        let best = choice::best(view, self.served.as_deref(), self.origin.as_deref());
+        let best = best.map(|plan| plan.name.clone());
+        self.follow(best.clone(), now);
+        self.tracks.iter_mut().for_each(|track| track.observe(view, &passed, now));
+        let is_proved = |plan: &str| self.tracks.iter().any(|track| track.plan == plan && track.is_proved());
+        let served = choice::served(view, self.served.as_deref(), self.origin.as_deref(), is_proved);
+        let served = served.map(|plan| plan.name.clone());
+        if served != self.served {
+            info!(plan = served, before = self.served, "the plan that is served changed");
+            self.served = served;
+            self.look_at_seeders();
         }
-        self.proof.on_tokens(passed);
-        self.facts.proved = self.proof.covers();
-        self.facts.failures = self.proof.failures();
-        self.facts.probe.ok &= self.facts.failures.is_empty();
+        self.take_facts(best);
         self.facts.active = load.iter().map(|(peer, n)| (*peer, *n as u32)).collect();
         let rounded = |rtt: &Duration| Duration::from_micros(rtt.as_micros() as u64 / 100 * 100);
         let round_trips: HashMap<PeerId, Duration> =
             self.front.round_trips.borrow().iter().map(|(peer, rtt)| (*peer, rounded(rtt))).collect();
         self.facts.latency = round_trips;
+        match &self.served {
+            Some(plan) if view.plan.as_ref().is_some_and(|nearest| nearest.name != *plan) => {
+                Arc::new(view.of(plan))
+            }
+            _ => Arc::clone(view),
+        }
     }
 
-    /// Learns the plan, or probes it, where that is due.
+    /// Keeps what is known of the plans of interest, the one that is served first.
+    fn follow(&mut self, best: Option<String>, now: Instant) {
+        let mut known = std::mem::take(&mut self.tracks);
+        for plan in [self.served.clone(), best, self.origin.clone(), self.described.clone()] {
+            let Some(plan) = plan.filter(|plan| self.tracks.iter().all(|track| track.plan != *plan)) else {
+                continue;
+            };
+            let place = known.iter().position(|track| track.plan == plan);
+            let track = place.map(|place| known.swap_remove(place));
+            self.tracks.push(track.unwrap_or_else(|| Track::new(plan, now)));
+        }
+    }
+
+    /// What the tracks say of the plan that is shown and of the one that comes next.
+    fn take_facts(&mut self, best: Option<String>) {
+        let (mut facts, mut model) = (Facts::default(), None);
+        if let Some(track) = self.shown() {
+            model.clone_from(&track.model);
+            facts.manifest.clone_from(&track.manifest);
+            facts.proved = track.proof.covers();
+            facts.failures = track.proof.failures();
+            facts.probe = track.probe.clone();
+        }
+        let mut others = self.origin.clone().into_iter().chain(best).filter(|_| self.served.is_some());
+        let next = others.find(|plan| self.served.as_ref() != Some(plan));
+        facts.next = next.map(|plan| {
+            let track = self.tracks.iter().find(|track| track.plan == plan);
+            let manifest = track.and_then(|track| track.manifest.clone());
+            let failures = track.map(|track| track.proof.failures()).unwrap_or_default();
+            NextFacts { plan, manifest, failures }
+        });
+        let Facts { cluster, origin, seeded, .. } = std::mem::take(&mut self.facts);
+        self.facts = Facts { cluster, origin, seeded, ..facts };
+        if let Some(model) = model {
+            self.model.send_if_modified(|sent| {
+                let same = sent.as_ref().is_some_and(|sent| Arc::ptr_eq(sent, &model));
+                *sent = Some(model);
+                !same
+            });
+        }
+    }
+
+    /// Finds out what is due, one thing at a time.
     fn act(&mut self, view: &Arc<ClusterView>) {
-        let now = Instant::now();
-        if !self.work.is_empty() || now < self.retry_at {
+        if !self.work.is_empty() {
             return;
         }
-        let plan = view.plan.as_ref().map(|plan| plan.name.clone());
-        if plan.is_some() && plan != self.learned {
-            self.retry_at = now + AGAIN;
-            let (mut control, view) = (self.network.streams(), Arc::clone(view));
-            self.work.spawn(async move { Outcome::Learned(Box::new(learn(&mut control, &view).await)) });
-        } else if let Some(plan) = plan.is_none().then(|| self.undescribed()).flatten() {
-            self.retry_at = now + AGAIN;
-            let seeders = self.known.read(|registry| registry.manifest_seeders(&plan));
-            let mut control = self.network.streams();
-            self.work.spawn(async move {
-                Outcome::Learned(Box::new(describe(&mut control, &plan, seeders).await))
-            });
-        } else if let Some(route) = self.proof.next(now) {
-            // BOS where the model has one, else any token.
-            let first =
-                self.model.borrow().as_ref().map(|model| model.encode("").first().copied().unwrap_or(0));
-            let Some(first) = first else { return };
-            self.work.spawn(probe(self.front.client.clone(), route, first));
+        let now = Instant::now();
+        for track in &mut self.tracks {
+            let Some(need) = track.need(now) else { continue };
+            let (plan, mut control) = (track.plan.clone(), self.network.streams());
+            match need {
+                Need::Learn => {
+                    track.rest(now);
+                    let view = view.of(&plan);
+                    self.work.spawn(async move {
+                        let result = Box::new(learn(&mut control, &view).await);
+                        Outcome::Learned { plan, result }
+                    });
+                }
+                Need::Describe => {
+                    track.rest(now);
+                    let seeders = self.known.read(|registry| registry.manifest_seeders(&plan));
+                    self.work.spawn(async move {
+                        let result = Box::new(describe(&mut control, &plan, seeders).await);
+                        Outcome::Learned { plan, result }
+                    });
+                }
+                Need::Probe { route, token } => {
+                    self.work.spawn(probe(self.front.client.clone(), route, token));
+                }
+            }
+            return;
         }
     }
 
-    /// The plan that nodes are to serve, while nobody does and its manifest is not known.
-    fn undescribed(&self) -> Option<String> {
-        let described = self.facts.manifest.as_ref().map(|manifest| manifest.plan.as_str());
-        self.known.read(|registry| registry.plan_to_adopt(described))
+    fn is_served(&self, plan: &str) -> bool {
+        self.front.view.borrow().serving().any(|replica| replica.shard.plan == plan)
     }
 
     fn on_outcome(&mut self, outcome: Outcome) {
+        let now = Instant::now();
         match outcome {
-            Outcome::Learned(learned) => match *learned {
+            Outcome::Learned { plan, result } => match *result {
                 Ok(Some(learned)) => {
-                    if let Some(model) = learned.model {
-                        self.learned = Some(learned.manifest.plan.clone());
-                        self.model.send_replace(Some(Arc::new(model)));
+                    if let Some(track) = self.tracks.iter_mut().find(|track| track.plan == plan) {
+                        track.learned(learned, now);
+                        self.look_at_seeders();
                     }
-                    self.facts.manifest = Some(learned.manifest);
-                    self.files = learned.files;
-                    self.look_at_seeders();
-                    self.retry_at = Instant::now();
                 }
                 Ok(None) => {}
-                Err(error) => warn!("the plan could not be learned from any replica: {error}"),
+                // Whoever has its files may have other things to do first.
+                Err(error) if !self.is_served(&plan) => {
+                    debug!(plan, "the plan is not described yet: {error}");
+                }
+                Err(error) => warn!(plan, "the plan could not be learned from any replica: {error}"),
             },
-            Outcome::Probed { route, sent, result } => self.on_probed(&route, sent, &result),
-        }
-    }
-
-    fn on_probed(&mut self, route: &Route, sent: Instant, result: &Result<(), ProbeError>) {
-        let now = Instant::now();
-        match result {
-            // A fleet that is busy is not broken.
-            Err(ProbeError::Open(OpenError::Busy)) => {
-                self.proof.on_busy(route, now);
-                self.retry_at = now + AGAIN;
-                return;
+            Outcome::Probed { route, sent, result } => {
+                if let Some(track) = self.tracks.iter_mut().find(|track| track.plan == route.plan) {
+                    on_probed(track, &route, sent, &result, now);
+                }
             }
-            Err(error) => {
-                let peers: Vec<String> = route.stages.iter().map(|stage| stage.peer.to_string()).collect();
-                warn!(route = peers.join(" "), "a probe did not come back: {error}");
-                self.proof.on_failure(route, sent, &error.to_string(), now);
-                self.retry_at = now + AGAIN;
-            }
-            Ok(()) => self.retry_at = now,
         }
-        let latency_ms = if result.is_ok() { (now - sent).as_secs_f32() * 1e3 } else { 0.0 };
-        self.facts.probe = Probe { ok: result.is_ok(), latency_ms, at: now_ms() / 1000 };
     }
 
     fn publish(&mut self, view: &ClusterView) {
@@ -261,11 +315,31 @@ impl Task {
     }
 }
 
+fn on_probed(track: &mut Track, route: &Route, sent: Instant, result: &Result<(), ProbeError>, now: Instant) {
+    match result {
+        // A fleet that is busy is not broken.
+        Err(ProbeError::Open(OpenError::Busy)) => {
+            track.proof.on_busy(route, now);
+            return track.rest(now);
+        }
+        Err(error) => {
+            let peers: Vec<String> = route.stages.iter().map(|stage| stage.peer.to_string()).collect();
+            warn!(route = peers.join(" "), "a probe did not come back: {error}");
+            track.proof.on_failure(route, sent, &error.to_string(), now);
+            track.rest(now);
+        }
+        Ok(()) => {}
+    }
+    let latency_ms = if result.is_ok() { (now - sent).as_secs_f32() * 1e3 } else { 0.0 };
+    track.probe = Probe { ok: result.is_ok(), latency_ms, at: now_ms() / 1000 };
+}
+
 /// What makes a revision: not what differs from one moment to the next, which would wake every long poll.
 fn lasting(status: &PipelineStatus) -> PipelineStatus {
     let mut status = PipelineStatus { revision: String::new(), ..status.clone() };
     status.probe = Probe { ok: status.probe.ok, ..Probe::default() };
-    for replica in status.shards.iter_mut().flat_map(|shard| &mut shard.replicas) {
+    let next = status.next_plan.iter_mut().flat_map(|next| &mut next.shards);
+    for replica in status.shards.iter_mut().chain(next).flat_map(|shard| &mut shard.replicas) {
         (replica.active_requests, replica.latency_ms) = (0, 0.0);
     }
     status
@@ -275,6 +349,7 @@ fn lasting(status: &PipelineStatus) -> PipelineStatus {
 async fn probe(client: Client, route: Route, token: u32) -> Outcome {
     let sent = Instant::now();
     let prompt = Prompt {
+        plan: None,
         ids: vec![token],
         sampling: Sampling::default(),
         eos: Vec::new(),

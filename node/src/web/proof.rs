@@ -66,11 +66,6 @@ impl Proof {
         }
     }
 
-    /// It is about this plan.
-    pub(super) fn is_of(&self, plan: &str) -> bool {
-        self.plan == plan
-    }
-
     /// When the last token came through each stage.
     pub(super) fn on_tokens(&mut self, passed: HashMap<Stage, Instant>) {
         self.passed = passed;

@@ -12,6 +12,7 @@ mod fleet;
 mod floods;
 mod gateway_killed;
 mod nodes;
+mod plans;
 mod probes;
 mod process;
 mod programs;

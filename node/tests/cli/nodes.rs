@@ -7,7 +7,7 @@ use super::{Folder, run, text};
 
 const PROMPT: &str = "Once upon a time";
 
-fn generate(http: &str) -> String {
+pub(crate) fn generate(http: &str) -> String {
     let url = format!("http://127.0.0.1:{http}");
     let ask = ["generate", "--url", &url, "--prompt", PROMPT, "--temperature", "0", "--max-tokens", "24"];
     let output = run("shardctl", &ask);
@@ -216,4 +216,26 @@ fn a_fleet_of_nothing_but_spares_comes_up_by_itself_and_replaces_who_is_gone() {
     until("the loss is seen", || !get(&http, "/api/v1/pipeline", "x").contains("\"pipeline_complete\":true"));
     complete(&http);
     assert_eq!(generate(&http), answer);
+}
+
+/// In Kubernetes policies know one port only.
+#[test]
+fn a_gateway_with_a_port_is_reached_at_it() {
+    let bootstrap = Bootstrap::start("dual", &[]);
+    let port = super::process::free_port();
+    let (gateway, _) = bootstrap.gateway_with("dual", &["--port", &port]);
+    gateway.says("Gateway started!");
+    for transport in ["tcp", "quic"] {
+        let address = format!("127.0.0.1:{port}");
+        let call = ["call", &address, "LIST_FILES", "{}", "--transport", transport, "--output", "json"];
+        let answer = text(&run("shardctl", &call).stdout);
+        assert!(answer.contains("this is a gateway: it serves no shard"), "{transport}: {answer}");
+    }
+    let taken = run(
+        "web_server",
+        &["--listen-addr", "127.0.0.1", "--http-port", &super::process::free_port(), "--port", &port],
+    );
+    assert_eq!(taken.status.code(), Some(1));
+    let error = text(&taken.stderr);
+    assert!(error.contains(&port) && error.contains("give another one with --port"), "{error}");
 }

@@ -271,7 +271,12 @@ fn model() -> Arc<Model> {
     static MODEL: LazyLock<Arc<Model>> = LazyLock::new(|| {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../models_cache/tiny-tales-f16.gguf");
         let gguf = Gguf::open(Path::new(path)).expect("the default model");
-        let about = About { name: "tiny-tales".into(), sha256: "ab".repeat(32), context_length: None };
+        let about = About {
+            plan: "p".into(),
+            name: "tiny-tales".into(),
+            sha256: "ab".repeat(32),
+            context_length: None,
+        };
         Arc::new(Model::from_gguf(&gguf, about).expect("a vocabulary"))
     });
     Arc::clone(&MODEL)

@@ -9,6 +9,7 @@ mod disk;
 mod found;
 mod harness;
 mod hostile;
+mod leftovers;
 mod puppet;
 mod resume;
 mod reuse;

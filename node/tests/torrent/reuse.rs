@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::harness::{Node, patiently};
 
-fn shards(count: usize) -> TempDir {
+pub fn shards(count: usize) -> TempDir {
     let dir = TempDir::new().unwrap();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models_cache/tiny-tales-f16.gguf");
     let request = SplitRequest { model: &model, out: dir.path(), shards: Shards::Count(count), force: false };

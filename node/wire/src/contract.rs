@@ -105,6 +105,8 @@ settings! {
     UP_PORT = "port", "LLAMA_PORT", "", [Up];
     /// Port of a node.
     NODE_PORT = "port", "LLAMA_PORT", "0", [ShardListener];
+    /// Port of a gateway for its peers.
+    GATEWAY_PORT = "port", "LLAMA_PORT", "", [WebServer];
     /// Addresses at which others reach the node.
     EXTERNAL_ADDRESS = "external-address", "LLAMA_EXTERNAL_ADDRESS", "", [Server, ShardListener, WebServer];
     /// The key pair that gives a stable peer id.
@@ -121,6 +123,8 @@ settings! {
     SHARD_ID = "shard-id", "LLAMA_SHARD_ID", "", [ShardListener];
     /// What the manifest must say.
     TOTAL_SHARDS = "total-shards", "LLAMA_TOTAL_SHARDS", "", [ShardListener];
+    /// The one plan that a node takes.
+    PLAN = "plan", "LLAMA_PLAN", "", [ShardListener];
     /// What the manifest must say.
     TOTAL_LAYERS = "total-layers", "LLAMA_TOTAL_LAYERS", "", [ShardListener];
     /// What the model calls itself, or what to call it.

@@ -56,6 +56,30 @@ pub struct PipelineStatus {
     pub manifest: Option<ManifestSummary>,
     /// One entry per shard, in order.
     pub shards: Vec<ShardStatus>,
+    /// The plan that is to take the place of `plan`: the origin's, where that is another one; `None` where there is none.
+    #[serde(default)]
+    pub next_plan: Option<NextPlan>,
+}
+
+/// A plan that is not served yet, while another one is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NextPlan {
+    /// Its short name.
+    pub plan: String,
+    /// Hex SHA-256 of its whole model file; this and what follows is empty until its manifest is known.
+    pub model_sha256: String,
+    /// Size of the whole model file.
+    pub model_bytes: u64,
+    /// Layers of the model.
+    pub total_layers: u32,
+    /// Layers that no loaded, online replica of this plan serves.
+    pub missing_layers: Vec<LayerRange>,
+    /// Why it is not served yet, in words.
+    pub reason: String,
+    /// What its manifest says; `None` until it is known.
+    pub manifest: Option<ManifestSummary>,
+    /// One entry per shard, in order, with the replicas of this plan only.
+    pub shards: Vec<ShardStatus>,
 }
 
 /// How much of the model the origin has fetched.
@@ -66,6 +90,9 @@ pub struct Origin {
     pub percent: f32,
     /// Bytes on the origin's disk.
     pub bytes: u64,
+    /// Short name of the plan that it has made; empty while it has made none.
+    #[serde(default)]
+    pub plan: String,
 }
 
 /// The last probe token.

@@ -6,18 +6,15 @@
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
+use crate::digest;
 use crate::quantity::thousandths;
 
 const HASH: &str = "shardcluster.io/applied-hash";
-/// Of the digest: two versions of one object do not meet by chance.
-const HASH_BYTES: usize = 8;
 
 /// The object, with the hash of itself.
 pub(super) fn stamped(mut wanted: Value) -> Value {
-    let digest = Sha256::digest(wanted.to_string().as_bytes());
-    let hash: String = digest.iter().take(HASH_BYTES).map(|byte| format!("{byte:02x}")).collect();
+    let hash = digest::short(&wanted.to_string());
     if let Some(metadata) = wanted.get_mut("metadata").and_then(Value::as_object_mut)
         && let Some(annotations) =
             metadata.entry("annotations").or_insert_with(|| Map::new().into()).as_object_mut()

@@ -4,7 +4,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 /// The types of conditions.
 pub mod condition {
@@ -94,36 +93,13 @@ pub enum Phase {
     Failed,
 }
 
-/// A half-open range of layers: 12-16 are those from 12 to 15.
+/// A half-open range of layers: 12 to 16 are those from 12 to 15.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[serde(into = "String", try_from = "String")]
-#[schemars(with = "String")]
 pub struct LayerRange {
     /// First layer.
     pub start: u32,
     /// One past the last layer.
     pub end: u32,
-}
-
-/// A status that is not this operator's.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("'{0}' is no range of layers, such as 12-16")]
-pub struct LayerRangeError(String);
-
-impl From<LayerRange> for String {
-    fn from(range: LayerRange) -> Self {
-        format!("{}-{}", range.start, range.end)
-    }
-}
-
-impl TryFrom<String> for LayerRange {
-    type Error = LayerRangeError;
-
-    fn try_from(text: String) -> Result<Self, LayerRangeError> {
-        let ends =
-            text.split_once('-').and_then(|(start, end)| Some((start.parse().ok()?, end.parse().ok()?)));
-        ends.map(|(start, end)| Self { start, end }).ok_or(LayerRangeError(text))
-    }
 }
 
 impl From<shard_wire::layers::LayerRange> for LayerRange {
@@ -165,7 +141,7 @@ pub struct PlanStatus {
 pub struct PlanShard {
     /// The shard.
     pub id: u32,
-    /// Its layers: 12-16 are those from 12 to 15.
+    /// Its layers.
     pub layers: LayerRange,
     /// Bytes of its weights.
     pub weight_bytes: u64,
@@ -182,7 +158,7 @@ pub struct PlanShard {
 pub struct ShardRow {
     /// The shard.
     pub id: u32,
-    /// Its layers, once they are known: 12-16 are those from 12 to 15.
+    /// Its layers, once they are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<LayerRange>,
     /// Pods that it is to have.

@@ -10,7 +10,7 @@ use shard_wire::contract::{self as c, BOOTSTRAP_PORT, DIAGNOSTICS_PORT, Program}
 use super::BootstrapChildren;
 use super::args::Args;
 use super::disruption::budget;
-use super::meta::{Part, bootstrap_peers, matching};
+use super::meta::{Part, bootstrap_peers, marked, matching};
 use super::pod::{self, DIAGNOSTICS, Mount, Template, read_only};
 use super::probe::Probes;
 use super::service;
@@ -73,7 +73,7 @@ fn stateful_set(cluster: &Cluster, part: Part) -> StatefulSet {
             service_name: Some(bootstrap_peers(cluster)),
             pod_management_policy: Some("Parallel".into()),
             selector: matching(part.selector(cluster)),
-            template: pod::template(cluster, template),
+            template: marked(pod::template(cluster, template), None),
             volume_claim_templates: claims,
             persistent_volume_claim_retention_policy: retention,
             ..StatefulSetSpec::default()

@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::Affinity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use shard_wire::contract::{self as c, HTTP_PORT, Program};
+use shard_wire::contract::{self as c, BOOTSTRAP_PORT, HTTP_PORT, Program};
 
 use super::GatewayChildren;
 use super::args::Args;
@@ -41,6 +41,7 @@ fn deployment(cluster: &Cluster) -> Deployment {
         image: &cluster.image,
         pod: &wanted.pod,
         args: Args::dialling(cluster)
+            .with(&c::GATEWAY_PORT, BOOTSTRAP_PORT)
             .with(&c::GATEWAY_HTTP_PORT, HTTP_PORT)
             .with(&c::OPERATOR_KEY_FILE, OPERATOR_KEY_FILE)
             .switch(&c::SUSPENDED, cluster.suspended)

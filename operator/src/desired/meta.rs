@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use shard_wire::contract::BOOTSTRAP_PORT;
 
 use crate::cluster::Cluster;
+use crate::digest;
 
 /// Labels by key.
 pub(crate) type Labels = BTreeMap<String, String>;
@@ -17,6 +19,10 @@ pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Who keeps all children.
 pub(crate) const MANAGER: &str = "shardcluster-operator";
 pub(crate) const SHARD: &str = "shardcluster.io/shard";
+/// Annotation of pods: the plan that they were made for.
+pub(crate) const PLAN: &str = "shardcluster.io/plan";
+/// Annotation of pods: the template that they were made from.
+pub(crate) const TEMPLATE_HASH: &str = "shardcluster.io/template-hash";
 
 /// What all pods are pods of.
 pub(crate) const PRODUCT: &str = "shardcluster";
@@ -95,6 +101,22 @@ pub(crate) fn meta(cluster: &Cluster, name: String, labels: Labels) -> ObjectMet
         owner_references: Some(vec![cluster.owner.clone()]),
         ..ObjectMeta::default()
     }
+}
+
+/// A template whose pods tell which plan and which template they are of.
+pub(super) fn marked(mut template: PodTemplateSpec, plan: Option<&str>) -> PodTemplateSpec {
+    if let Some(plan) = plan {
+        annotate(&mut template, PLAN, plan.to_owned());
+    }
+    // By way of a value, whose keys are sorted: the order of fields is a library's affair, and may change with it.
+    let text = serde_json::to_value(&template).map(|value| value.to_string()).unwrap_or_default();
+    annotate(&mut template, TEMPLATE_HASH, digest::short(&text));
+    template
+}
+
+fn annotate(template: &mut PodTemplateSpec, key: &str, value: String) {
+    let metadata = template.metadata.get_or_insert_default();
+    metadata.annotations.get_or_insert_default().insert(key.to_owned(), value);
 }
 
 /// Pods with these labels.

@@ -69,7 +69,9 @@ pub mod names {
 /// The pods that need an identity before they are started.
 pub fn identified_pods(cluster: &Cluster) -> impl Iterator<Item = String> {
     let bootstrap = (Part::Bootstrap, cluster.bootstrap.replicas);
-    let shards = cluster.shards.iter().map(|shard| (Part::Shard(shard.id), shard.replicas));
+    // One more than it has, for the column that a rollout may add.
+    let surge = u32::from(cluster.surge && !cluster.suspended);
+    let shards = cluster.shards.iter().map(move |shard| (Part::Shard(shard.id), shard.replicas + surge));
     std::iter::once(bootstrap).chain(shards).flat_map(|(part, replicas)| {
         let name = part.name(cluster);
         (0..replicas).map(move |ordinal| format!("{name}-{ordinal}"))

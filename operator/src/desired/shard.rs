@@ -8,7 +8,7 @@ use shard_wire::pipeline::ManifestShard;
 use super::ShardChildren;
 use super::args::Args;
 use super::disruption::budget;
-use super::meta::{Part, matching};
+use super::meta::{Part, marked, matching};
 use super::pod::{self, DIAGNOSTICS, Template};
 use super::probe::Probes;
 use super::service;
@@ -16,6 +16,7 @@ use super::spread::columns_together;
 use super::storage::{SHARDS_DIR, folder};
 use crate::cluster::{Cluster, Shard};
 use crate::crd::{InferenceSpec, KvDtype};
+use crate::facts::Plan;
 
 /// A node holds its weights at 1.0 × their size, its tables and copies at a tenth of that.
 const WEIGHT_PERCENT: u64 = 110;
@@ -55,18 +56,20 @@ pub fn memory_request(cluster: &Cluster, shard: &Shard, known: &ManifestShard) -
     all.requests?.get("memory").map(|memory| memory.0.clone())
 }
 
-/// `known` is what the manifest says of the shard: without it nobody knows how much memory a pod needs, so there is none.
-pub(super) fn shard(cluster: &Cluster, shard: &Shard, known: Option<&ManifestShard>) -> ShardChildren {
+/// Until the plan is known nobody knows how much memory a pod needs, so there is none.
+pub(super) fn shard(cluster: &Cluster, shard: &Shard, plan: Option<&Plan>) -> ShardChildren {
     let part = Part::Shard(shard.id);
     ShardChildren {
-        stateful_set: stateful_set(cluster, shard, part, known),
+        stateful_set: stateful_set(cluster, shard, part, plan),
         peers: service::peers(cluster, part, part.name(cluster)),
         disruption: budget(cluster, part, shard.replicas),
     }
 }
 
-fn stateful_set(cluster: &Cluster, shard: &Shard, part: Part, known: Option<&ManifestShard>) -> StatefulSet {
+fn stateful_set(cluster: &Cluster, shard: &Shard, part: Part, plan: Option<&Plan>) -> StatefulSet {
     let folder = folder(cluster, part, &cluster.storage);
+    let known = plan.and_then(|plan| plan.shard(shard.id));
+    let plan = plan.filter(|_| known.is_some()).map(|plan| plan.name.as_str());
     let memory = known.map(|known| memory_bytes(&cluster.inference, known).div_ceil(MIB));
     let defaults: Vec<_> = memory.map(|mib| ("memory", format!("{mib}Mi"))).into_iter().collect();
     let template = Template {
@@ -74,7 +77,7 @@ fn stateful_set(cluster: &Cluster, shard: &Shard, part: Part, known: Option<&Man
         program: Program::ShardListener,
         image: &shard.image,
         pod: &shard.pod,
-        args: args(cluster, shard),
+        args: args(cluster, shard, plan),
         resources: pod::resources(&shard.resources, &defaults, shard.gpu.as_ref()),
         probes: Probes::after_loading(DIAGNOSTICS),
         mounts: vec![pod::cluster_secret(cluster), pod::identity(cluster), folder.mount],
@@ -90,7 +93,7 @@ fn stateful_set(cluster: &Cluster, shard: &Shard, part: Part, known: Option<&Man
             service_name: Some(part.name(cluster)),
             pod_management_policy: Some("Parallel".into()),
             selector: matching(part.selector(cluster)),
-            template: pod::template(cluster, template),
+            template: marked(pod::template(cluster, template), plan),
             volume_claim_templates: folder.claims,
             persistent_volume_claim_retention_policy: folder.retention,
             ..StatefulSetSpec::default()
@@ -99,13 +102,14 @@ fn stateful_set(cluster: &Cluster, shard: &Shard, part: Part, known: Option<&Man
     }
 }
 
-fn args(cluster: &Cluster, shard: &Shard) -> Args {
+fn args(cluster: &Cluster, shard: &Shard, plan: Option<&str>) -> Args {
     let inference = &cluster.inference;
     Args::dialling(cluster)
         .identified()
         .with(&c::NODE_PORT, BOOTSTRAP_PORT)
         .with(&c::NODE_DIAGNOSTICS_PORT, DIAGNOSTICS_PORT)
         .with(&c::SHARD_ID, shard.id)
+        .with_some(&c::PLAN, plan)
         .with_some(&c::TOTAL_LAYERS, cluster.model.total_layers)
         .with(&c::SHARDS_DIR, SHARDS_DIR)
         .with(&c::REFRESH_INTERVAL, cluster.refresh_interval)

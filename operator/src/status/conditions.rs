@@ -9,6 +9,7 @@ use crate::apply::{Note, Workload};
 use crate::cluster::Cluster;
 use crate::crd::condition;
 use crate::observe::GatewayView;
+use crate::rollout::Rollout;
 
 /// Shards that a message tells of; more would hide them all.
 const MAX_TOLD: usize = 8;
@@ -143,7 +144,32 @@ fn unreachable(condition: &'static str, view: &GatewayView) -> Finding {
     finding(condition, Holds::Unknown, "GatewayUnreachable", message)
 }
 
-pub(super) fn shards_ready(cluster: &Cluster, fleet: &Fleet<'_>, notes: &[Note]) -> Finding {
+/// A rollout is told where all is well, and is the reason where all would be well without it.
+fn rolling(found: Finding, rollout: &Rollout) -> Finding {
+    match rollout.words() {
+        Some(words) if found.holds == Holds::True => {
+            Finding { reason: "Rolling", message: format!("{}; {words}", found.message), ..found }
+        }
+        // A trouble of its own is worth more than that something rolls.
+        Some(words)
+            if matches!(found.reason, "ShardsMissing" | "NotProven" | "NoPods" | "Starting" | "Loading") =>
+        {
+            Finding { reason: "Rolling", message: format!("{words}; {}", found.message), ..found }
+        }
+        _ => found,
+    }
+}
+
+pub(super) fn shards_ready(
+    cluster: &Cluster,
+    fleet: &Fleet<'_>,
+    notes: &[Note],
+    rollout: &Rollout,
+) -> Finding {
+    rolling(shards_found(cluster, fleet, notes), rollout)
+}
+
+fn shards_found(cluster: &Cluster, fleet: &Fleet<'_>, notes: &[Note]) -> Finding {
     let condition = condition::SHARDS_READY;
     if cluster.suspended {
         return suspended(condition);
@@ -164,7 +190,16 @@ pub(super) fn shards_ready(cluster: &Cluster, fleet: &Fleet<'_>, notes: &[Note])
     )
 }
 
-pub(super) fn pipeline_complete(cluster: &Cluster, fleet: &Fleet<'_>, view: &GatewayView) -> Finding {
+pub(super) fn pipeline_complete(
+    cluster: &Cluster,
+    fleet: &Fleet<'_>,
+    view: &GatewayView,
+    rollout: &Rollout,
+) -> Finding {
+    rolling(pipeline_found(cluster, fleet, view), rollout)
+}
+
+fn pipeline_found(cluster: &Cluster, fleet: &Fleet<'_>, view: &GatewayView) -> Finding {
     let condition = condition::PIPELINE_COMPLETE;
     if cluster.suspended {
         return suspended(condition);

@@ -10,6 +10,7 @@ use super::pods::{Problem, is_ready, problem};
 use crate::cluster::Cluster;
 use crate::crd::{LayerRange, ShardRow};
 use crate::desired::meta::{COMPONENT, Part, SHARD};
+use crate::facts::Plan;
 use crate::observe::{GatewayView, Observed};
 
 /// Percentages are told in steps of this, so that a download is not a write every second.
@@ -24,6 +25,7 @@ pub(super) fn in_steps(percent: f32) -> u32 {
 pub(super) struct Group<'a> {
     pub(super) desired: u32,
     pub(super) pods: Vec<&'a Pod>,
+    lost: &'a BTreeMap<String, Problem>,
 }
 
 impl Group<'_> {
@@ -34,7 +36,7 @@ impl Group<'_> {
     /// What is wrong with the first pod that has something wrong with it.
     pub(super) fn problem(&self) -> Option<Problem> {
         self.pods.iter().find_map(|pod| {
-            let Problem { reason, message } = problem(pod)?;
+            let Problem { reason, message } = problem(pod, self.lost)?;
             Some(Problem { reason, message: format!("pod {} {message}", pod.name_any()) })
         })
     }
@@ -65,7 +67,13 @@ pub(super) struct Fleet<'a> {
 }
 
 impl<'a> Fleet<'a> {
-    pub(super) fn new(cluster: &Cluster, observed: &'a Observed, manifest: &'a [ManifestShard]) -> Self {
+    /// `lost`: see [`crate::loss::causes`].
+    pub(super) fn new(
+        cluster: &Cluster,
+        observed: &'a Observed,
+        plan: Option<&'a Plan>,
+        lost: &'a BTreeMap<String, Problem>,
+    ) -> Self {
         let mut groups: BTreeMap<(String, String), Vec<&'a Pod>> = BTreeMap::new();
         for pod in &observed.pods {
             let label = |key: &str| pod.labels().get(key).cloned().unwrap_or_default();
@@ -75,7 +83,7 @@ impl<'a> Fleet<'a> {
             let mut pods =
                 groups.remove(&(part.component().to_owned(), shard.to_owned())).unwrap_or_default();
             pods.sort_by_key(|pod| pod.name_any());
-            Group { desired, pods }
+            Group { desired, pods, lost }
         };
         let pipeline = match &observed.gateway {
             GatewayView::Answered(pipeline) => Some(&**pipeline),
@@ -91,12 +99,21 @@ impl<'a> Fleet<'a> {
                 .map(|shard| ShardView {
                     id: shard.id,
                     group: group(Part::Shard(shard.id), &shard.id.to_string(), shard.replicas),
-                    known: manifest.iter().find(|known| known.shard_id == shard.id),
+                    known: plan.and_then(|plan| plan.shard(shard.id)),
                     seen: seen(shard.id),
                 })
                 .collect(),
             pipeline,
         }
+    }
+}
+
+impl Fleet<'_> {
+    /// Pods of shard 0, which stand for their columns: what an autoscaler counts.
+    pub(super) fn columns(&self) -> u32 {
+        let first = self.shards.first().map(|shard| &shard.group.pods);
+        let staying = first.into_iter().flatten().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        staying.count() as u32
     }
 }
 

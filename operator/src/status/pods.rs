@@ -1,6 +1,9 @@
 //! What is wrong with a pod, in words that stay the same while the cause does.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use kube::ResourceExt;
 
 /// Why a pod does not serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,10 +22,17 @@ pub fn is_ready(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
 }
 
-/// What keeps a pod from serving, beside the time that it needs; `None` where it is ready or on its way.
+/// What keeps a pod from serving, beside the time that it needs; `None` where it is ready or on its way. `lost` is what
+/// lost nodes do to pods, by name: what such a node has said of a pod, or does not say of its end, is of no interest.
 #[must_use]
-pub fn problem(pod: &Pod) -> Option<Problem> {
-    if is_ready(pod) || pod.metadata.deletion_timestamp.is_some() {
+pub fn problem(pod: &Pod, lost: &BTreeMap<String, Problem>) -> Option<Problem> {
+    if is_ready(pod) {
+        return None;
+    }
+    if let Some(lost) = lost.get(&pod.name_any()) {
+        return Some(lost.clone());
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
         return None;
     }
     let status = pod.status.as_ref()?;

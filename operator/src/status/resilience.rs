@@ -30,9 +30,15 @@ impl Resilience {
         let Some(first) = weak.first() else { return Self::AnyNode };
         let cause = |shard: &ShardView<'_>| {
             let (id, ready) = (shard.id, shard.group.ready());
-            match shard.group.nodes().first() {
-                Some(node) if ready > 1 => format!("all {ready} ready pods of shard {id} run on node {node}"),
-                _ => format!("shard {id} has {ready} ready {}", if ready == 1 { "pod" } else { "pods" }),
+            match (shard.group.nodes().first(), shard.group.problem()) {
+                (Some(node), _) if ready > 1 => {
+                    format!("all {ready} ready pods of shard {id} run on node {node}")
+                }
+                (_, problem) => {
+                    let pods = if ready == 1 { "pod" } else { "pods" };
+                    let why = problem.map(|problem| format!(": {}", problem.message)).unwrap_or_default();
+                    format!("shard {id} has {ready} ready {pods}{why}")
+                }
             }
         };
         let critical: BTreeSet<&str> = weak.iter().flat_map(|shard| shard.group.nodes()).collect();

@@ -8,6 +8,7 @@ use shard_wire::pipeline::{
 use super::*;
 use crate::apply::{Note, Workload};
 use crate::keys::HeldSecrets;
+use crate::loss::NodeView;
 use crate::observe::{Children, GatewayView};
 use crate::settings::Settings;
 use crate::validate::validate;
@@ -19,6 +20,8 @@ struct Scene {
     resource: Value,
     pods: Vec<Value>,
     gateway: GatewayView,
+    nodes: Vec<NodeView>,
+    rollout: Rollout,
     outcome: Result<Applied, String>,
 }
 
@@ -35,6 +38,8 @@ fn running() -> Scene {
             .flat_map(|(component, shard, count)| (0..count).map(move |n| ready_pod(component, shard, n)))
             .collect(),
         gateway: GatewayView::Answered(Box::new(pipeline())),
+        nodes: Vec::new(),
+        rollout: Rollout::Done,
         outcome: Ok(Applied::default()),
     }
 }
@@ -101,6 +106,25 @@ impl Scene {
         });
     }
 
+    /// The kubelet of `node-1` is silent, and a pod there is not ready, or on its way out.
+    fn node_1_is_lost(&mut self, pod: &str, leaves: bool) {
+        let node = |name: &str, since: Option<i64>| NodeView {
+            name: name.into(),
+            hostname: name.into(),
+            unreachable_since: since.map(|second| Timestamp::from_second(second).unwrap()),
+            control_plane: false,
+        };
+        self.nodes = vec![node("node-0", None), node("node-1", Some(10))];
+        let pod = self.pod(pod);
+        pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "s", "uid": "s", "controller": true}]);
+        if leaves {
+            pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        } else {
+            // What it was when the node was last heard of.
+            pod["status"] = waits("ErrImagePull", "not found");
+        }
+    }
+
     fn sees(&mut self, change: impl FnOnce(&mut PipelineStatus)) {
         let GatewayView::Answered(seen) = &mut self.gateway else { panic!("nobody answers") };
         change(seen);
@@ -129,10 +153,12 @@ impl Scene {
             secrets: HeldSecrets::default(),
             pods: self.pods.iter().map(|pod| serde_json::from_value(pod.clone()).unwrap()).collect(),
             gateway: self.gateway.clone(),
+            nodes: self.nodes.clone().into(),
+            volumes: Vec::new(),
         };
-        let manifest = crate::facts::manifest(&cluster, &observed.resource, &observed.gateway);
+        let plan = crate::facts::plan(&cluster, &observed);
         let outcome = self.outcome.as_ref().map_err(Clone::clone);
-        status(&cluster, &observed, &manifest, &outcome, now)
+        status(&cluster, &observed, plan.as_ref(), &self.rollout, &outcome, now)
     }
 
     /// As it is after a status was written.
@@ -317,6 +343,25 @@ fn every_cause_is_told() {
             "False",
             "NotProven",
             "the probe is under way",
+        ),
+        (
+            "a node that one of two pods is on",
+            |scene| scene.node_1_is_lost("llama-shard-1-1", false),
+            RESILIENT,
+            "False",
+            "SingleReplica",
+            "shard 1 has 1 ready pod: pod llama-shard-1-1 is on node node-1, which cannot be reached; after 60 s it is replaced",
+        ),
+        (
+            "a node that the only pod is on",
+            |scene| {
+                scene.pods.retain(|pod| pod["metadata"]["name"] != "llama-shard-1-0");
+                scene.node_1_is_lost("llama-shard-1-1", true);
+            },
+            SHARDS_READY,
+            "False",
+            "NodeLost",
+            "1 of 2 shards are ready; shard 1 has a problem: pod llama-shard-1-1 is on node node-1, which cannot be reached; after 60 s it is replaced",
         ),
         (
             "one node for two",

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use super::{SpecError, pod};
 use crate::cluster::{Gpu, Shard};
 use crate::crd::{GpuOverride, GpuSpec, Resources, ShardClusterSpec, ShardOverride};
+use crate::quantity::thousandths;
 
 /// The shards by id. `awake` is how many pods of so many there are: none, where the cluster is suspended.
 pub(super) fn shards(
@@ -30,16 +31,32 @@ pub(super) fn shards(
         let own = overrides.get(&id).copied().unwrap_or(&none);
         let gpu = gpu(spec.gpu.as_ref(), own.gpu.as_ref());
         let is_cuda = gpu.is_some() && spec.image.is_none();
-        Shard {
+        let resources = resources(&spec.resources, &own.resources);
+        within_limits(id, &resources)?;
+        Ok(Shard {
             id,
             replicas: awake(spec.shards.replicas.max(own.replicas.unwrap_or(0))),
             image: if is_cuda { with_suffix(image, cuda_suffix) } else { image.to_owned() },
             gpu,
-            resources: resources(&spec.resources, &own.resources),
+            resources,
             pod: pod::merge(&[&spec.pod, &spec.shards.pod, &own.pod]),
-        }
+        })
     };
-    Ok((0..count).map(shard).collect())
+    (0..count).map(shard).collect()
+}
+
+/// The definition's rules see each block by itself: an override may contradict what holds for all.
+fn within_limits(id: u32, resources: &Resources) -> Result<(), SpecError> {
+    let above = resources.requests.iter().find_map(|(resource, request)| {
+        let limit = resources.limits.get(resource)?;
+        (thousandths(request)? > thousandths(limit)?).then(|| SpecError::RequestAboveLimit {
+            id,
+            resource: resource.clone(),
+            request: request.0.clone(),
+            limit: limit.0.clone(),
+        })
+    });
+    above.map_or(Ok(()), Err)
 }
 
 /// Nothing said is nothing; what an override leaves out is as for the others.

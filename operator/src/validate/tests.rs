@@ -217,6 +217,20 @@ fn blocks_add_up_and_the_narrowest_wins() {
 }
 
 #[test]
+fn an_override_may_not_request_more_than_the_limit_of_all() {
+    let refused = validate(
+        &resource(json!({
+            "model": { "name": "m", "source": { "builtin": {} } },
+            "shards": { "count": 2, "overrides": [{ "id": 1, "resources": { "requests": { "memory": "5Gi" } } }] },
+            "resources": { "requests": { "memory": "1Gi" }, "limits": { "memory": "4096Mi" } },
+        })),
+        &settings(),
+    );
+    let words = refused.unwrap_err().to_string();
+    assert!(words.starts_with("shard 1 requests 5Gi of memory and is limited to 4096Mi"), "{words}");
+}
+
+#[test]
 fn the_bootstrap_keeps_the_model_as_shards_do_unless_it_says_otherwise() {
     let http = json!({ "name": "m", "source": { "http": { "url": "https://h/m.gguf" } } });
     let with = |storage: Value, own: Value| {

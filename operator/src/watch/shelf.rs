@@ -51,6 +51,11 @@ impl<K: Shelved> Shelf<K> {
         all.map(|kept| serde_json::from_slice(&kept.json)).collect()
     }
 
+    /// Every ShardCluster that has some.
+    pub(super) fn clusters(&self) -> Vec<ClusterRef> {
+        self.lock().clusters.keys().cloned().collect()
+    }
+
     /// What was just written, so that the next reconcile sees it though the watch has not told of it yet.
     pub fn put(&self, object: K) {
         self.lock().put(object);

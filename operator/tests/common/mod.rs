@@ -3,9 +3,10 @@
 
 use k8s_openapi::ByteString;
 use shard_operator::cluster::Cluster;
-use shard_operator::crd::ShardCluster;
+use shard_operator::crd::{ModelStatus, ShardCluster};
 use shard_operator::desired::secrets::{Keys, identified_pods};
 use shard_operator::desired::{Desired, Facts, desired};
+use shard_operator::facts::Plan;
 use shard_operator::settings::Settings;
 use shard_operator::validate::validate;
 use shard_wire::pipeline::ManifestShard;
@@ -52,7 +53,8 @@ pub(crate) fn facts(cluster: &Cluster) -> Facts {
         weight_bytes: 1_000_000_000 / count,
         kv_bytes_per_token: 4096,
     });
-    Facts { keys, manifest: manifest.collect() }
+    let model = ModelStatus { total_layers: count as u32, ..ModelStatus::default() };
+    Facts { keys, plan: Some(Plan { name: "p1a2b3c4".into(), shards: manifest.collect(), model }) }
 }
 
 pub(crate) fn children(fixture: &str) -> Desired {

@@ -47,7 +47,7 @@ fn bounded(request: &Request) {
 
 /// What users write stays text: a conversation has the special tokens that its template writes, and no more.
 fn unforged(messages: &[Message]) {
-    let about = About { name: "m".into(), sha256: String::new(), context_length: Some(64) };
+    let about = About { plan: "p".into(), name: "m".into(), sha256: String::new(), context_length: Some(64) };
     let model = Model::from_gguf(&text::with_template(None), about).expect("a model of ours");
     let special = |messages: &[Message]| {
         let ids = model.encode_chat(messages).expect("ChatML takes any conversation");

@@ -59,16 +59,20 @@ impl Sessions {
         if session.told { self.queue.push_front(id) } else { self.queue.push_back(id) }
     }
 
-    /// Opens the first that waits; it is at the head again if it is refused.
+    /// Opens the first that waits of each plan; it is at the head again if it is refused.
     pub(super) fn retry(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while let Some(&id) = self.queue.front() {
-            if self.sessions.contains_key(&id) {
-                if self.open(id, now, actions) {
-                    self.queue.pop_front();
-                }
-                return;
+        let sessions = &self.sessions;
+        self.queue.retain(|id| sessions.contains_key(id));
+        let mut tried: Vec<Option<String>> = Vec::new();
+        for id in self.queue.clone() {
+            let plan = self.plan_of(id).map(str::to_owned);
+            if tried.contains(&plan) {
+                continue;
             }
-            self.queue.pop_front();
+            if self.open(id, now, actions) {
+                self.queue.retain(|waiting| *waiting != id);
+            }
+            tried.push(plan);
         }
     }
 
@@ -99,7 +103,7 @@ impl Sessions {
         if now < begun + limit {
             return;
         }
-        let error = match (&session.loss, self.route(None)) {
+        let error = match (&session.loss, self.route(session.plan())) {
             (Some((shard, reason)), _) if session.told => {
                 return self.fail(
                     id,

@@ -17,6 +17,8 @@ pub struct Replica {
     pub layers: LayerRange,
     /// The plan that it serves.
     pub plan: String,
+    /// Layers of that plan's model.
+    pub total_layers: u32,
     /// Last round trip.
     pub rtt: Duration,
 }
@@ -26,9 +28,11 @@ pub struct Replica {
 pub struct Fleet {
     /// Loaded, connected replicas of all plans.
     pub replicas: Vec<Replica>,
-    /// Layers of the model.
+    /// The plan of sessions that name none.
+    pub plan: Option<String>,
+    /// Layers of its model.
     pub total_layers: u32,
-    /// Why something is missing, in words.
+    /// Why something of it is missing, in words.
     pub reason: String,
 }
 
@@ -60,40 +64,39 @@ impl Route {
     }
 }
 
-/// No plan is fully covered.
+/// The plan is not fully covered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Incomplete {
-    /// What the plan that comes nearest lacks.
+    /// What it lacks.
     pub missing: Vec<LayerRange>,
     /// Why, in words.
     pub reason: String,
 }
 
-/// Picks, for the plan with the fewest missing layers, the least loaded and then the nearest replica of each shard.
+/// Picks the least loaded and then the nearest replica of each shard of `plan`, or of the fleet's.
 ///
-/// `load` is the number of sessions that this gateway has at a peer. A session that has begun stays on its `plan`.
+/// `load` is the number of sessions that this gateway has at a peer.
 ///
 /// # Errors
 /// The layers that no replica of that plan serves.
 pub fn pick(fleet: &Fleet, load: &HashMap<PeerId, usize>, plan: Option<&str>) -> Result<Route, Incomplete> {
-    let mut plans: BTreeMap<&str, BTreeMap<u32, Vec<&Replica>>> = BTreeMap::new();
-    for replica in fleet.replicas.iter().filter(|replica| plan.is_none_or(|plan| replica.plan == plan)) {
-        plans.entry(&replica.plan).or_default().entry(replica.layers.start).or_default().push(replica);
+    let shown = fleet.plan.as_deref();
+    let plan = plan.or(shown).unwrap_or_default();
+    let mut starts: BTreeMap<u32, Vec<&Replica>> = BTreeMap::new();
+    for replica in fleet.replicas.iter().filter(|replica| replica.plan == plan) {
+        starts.entry(replica.layers.start).or_default().push(replica);
     }
-    let nearest = plans
-        .into_iter()
-        .map(|(plan, starts)| {
-            let missing =
-                gaps(starts.values().filter_map(|r| r.first()).map(|r| r.layers), fleet.total_layers);
-            (missing.iter().map(|range| range.end - range.start).sum::<u32>(), missing, plan, starts)
-        })
-        .min_by_key(|(lacking, _, plan, _)| (*lacking, *plan));
-    let Some((lacking, missing, plan, starts)) = nearest else {
-        let all = LayerRange { start: 0, end: fleet.total_layers };
-        return Err(Incomplete { missing: vec![all], reason: fleet.reason.clone() });
-    };
-    if lacking > 0 || fleet.total_layers == 0 {
-        return Err(Incomplete { missing, reason: fleet.reason.clone() });
+    let said = starts.values().flatten().map(|replica| replica.total_layers).max();
+    let total_layers = said.unwrap_or(fleet.total_layers);
+    let covered = starts.values().filter_map(|replicas| replicas.first()).map(|replica| replica.layers);
+    let missing = gaps(covered, total_layers);
+    if total_layers == 0 || !missing.is_empty() {
+        let reason = if shown.is_none_or(|shown| shown == plan) {
+            fleet.reason.clone()
+        } else {
+            format!("plan {plan} is no longer served as a whole")
+        };
+        return Err(Incomplete { missing, reason });
     }
     let cost =
         |replica: &&Replica| (load.get(&replica.peer).copied().unwrap_or(0), replica.rtt, replica.peer);
@@ -108,7 +111,11 @@ mod tests {
 
     fn replica(peer: PeerId, shard: u32, start: u32, end: u32, plan: &str, rtt: u64) -> Replica {
         let rtt = Duration::from_micros(rtt);
-        Replica { peer, shard, layers: LayerRange { start, end }, plan: plan.into(), rtt }
+        Replica { peer, shard, layers: LayerRange { start, end }, plan: plan.into(), total_layers: 8, rtt }
+    }
+
+    fn fleet(plan: &str, replicas: Vec<Replica>) -> Fleet {
+        Fleet { replicas, plan: Some(plan.into()), total_layers: 8, reason: "why".into() }
     }
 
     #[test]
@@ -120,7 +127,7 @@ mod tests {
             replica(c, 1, 4, 8, "p", 50),
             replica(d, 1, 4, 8, "other", 1),
         ];
-        let fleet = Fleet { replicas, total_layers: 8, reason: String::new() };
+        let fleet = fleet("p", replicas);
         let peers = |load: &[(PeerId, usize)]| {
             let route = pick(&fleet, &load.iter().copied().collect(), None).expect("complete");
             route.stages.iter().map(|stage| stage.peer).collect::<Vec<_>>()
@@ -133,12 +140,18 @@ mod tests {
     #[test]
     fn a_session_stays_on_its_plan() {
         let [a, b] = [(); 2].map(|()| PeerId::random());
-        let replicas = vec![replica(a, 0, 0, 8, "new", 1), replica(b, 0, 0, 8, "old", 9)];
-        let fleet = Fleet { replicas, total_layers: 8, reason: String::new() };
-        let peer = |plan| pick(&fleet, &HashMap::new(), plan).map(|route| route.stages[0].peer);
-        assert_eq!(peer(None), Ok(a));
-        assert_eq!(peer(Some("old")), Ok(b));
-        assert!(peer(Some("gone")).is_err());
+        // The old model has fewer layers, of which the new one's first shard covers all.
+        let old = Replica { total_layers: 4, ..replica(b, 0, 0, 4, "old", 9) };
+        let mut fleet = fleet("new", vec![replica(a, 0, 0, 4, "new", 1), replica(b, 1, 4, 8, "new", 1), old]);
+        let peer = |fleet: &Fleet, plan| pick(fleet, &HashMap::new(), plan).map(|route| route.stages[0].peer);
+        assert_eq!(peer(&fleet, None), Ok(a));
+        assert_eq!(peer(&fleet, Some("old")), Ok(b));
+        let gone = peer(&fleet, Some("gone")).expect_err("incomplete");
+        assert_eq!(gone.reason, "plan gone is no longer served as a whole");
+        (fleet.plan, fleet.total_layers) = (Some("old".into()), 4);
+        assert_eq!((peer(&fleet, None), peer(&fleet, Some("new"))), (Ok(b), Ok(a)));
+        fleet.replicas.remove(1);
+        assert_eq!(peer(&fleet, Some("new")).expect_err("half").missing, [LayerRange { start: 4, end: 8 }]);
     }
 
     #[test]
@@ -146,8 +159,9 @@ mod tests {
         let peer = PeerId::random();
         let range = |start, end| LayerRange { start, end };
         let missing = |replicas: Vec<Replica>| {
-            let fleet = Fleet { replicas, total_layers: 8, reason: "why".into() };
-            pick(&fleet, &HashMap::new(), None).expect_err("incomplete").missing
+            let incomplete = pick(&fleet("p", replicas), &HashMap::new(), None).expect_err("incomplete");
+            assert_eq!(incomplete.reason, "why");
+            incomplete.missing
         };
         assert_eq!(missing(vec![]), [range(0, 8)]);
         assert_eq!(

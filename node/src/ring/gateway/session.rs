@@ -99,6 +99,12 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// The plan that it is of; `None` while it may take any.
+    pub(super) fn plan(&self) -> Option<&str> {
+        let begun = self.pinned || !self.produced.is_empty();
+        if begun { Some(&self.route.plan) } else { self.prompt.plan.as_deref() }
+    }
+
     /// Position of the token that comes next.
     pub(super) fn next_position(&self) -> u32 {
         (self.prompt.ids.len() + self.produced.len()) as u32

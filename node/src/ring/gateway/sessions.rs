@@ -106,10 +106,12 @@ impl Sessions {
         let wished = wished.filter(|route| !route.stages.is_empty());
         let pinned = wished.is_some();
         let queue = if pinned { 0 } else { self.limits.queue };
-        if !self.queue.is_empty() && self.queue.len() >= queue {
+        let of_plan = wished.as_ref().map(|route| route.plan.as_str()).or(prompt.plan.as_deref());
+        let waits = self.somebody_waits(of_plan);
+        if waits && self.queue.len() >= queue {
             return actions.push(Action::Refused(id, OpenError::Busy));
         }
-        let route = match wished.map_or_else(|| self.route(None), Ok) {
+        let route = match wished.map_or_else(|| self.route(prompt.plan.as_deref()), Ok) {
             Ok(route) => route,
             Err(Incomplete { missing, reason }) => {
                 return actions.push(Action::Refused(id, OpenError::Incomplete { missing, reason }));
@@ -129,11 +131,22 @@ impl Sessions {
             loss: None,
         };
         self.sessions.insert(id, session);
-        if self.queue.is_empty() {
-            self.open(id, now, actions);
-        } else {
+        if waits {
             self.queue.push_back(id);
+        } else {
+            self.open(id, now, actions);
         }
+    }
+
+    /// A session of this plan waits: those that come later wait behind it. One of another plan holds up nobody.
+    fn somebody_waits(&self, plan: Option<&str>) -> bool {
+        let plan = plan.or(self.fleet.plan.as_deref());
+        self.queue.iter().any(|id| self.plan_of(*id) == plan)
+    }
+
+    /// The plan that a session is of.
+    pub(super) fn plan_of(&self, id: SessionId) -> Option<&str> {
+        self.sessions.get(&id).and_then(Session::plan).or(self.fleet.plan.as_deref())
     }
 
     pub(super) fn route(&self, plan: Option<&str>) -> Result<Route, Incomplete> {
@@ -145,8 +158,7 @@ impl Sessions {
     /// Sends OPEN along the best route, or the wished one, one epoch higher; false where there is no route now.
     pub(super) fn open(&mut self, id: SessionId, now: Instant, actions: &mut Vec<Action>) -> bool {
         let Some(session) = self.sessions.get(&id) else { return true };
-        let plan = (!session.produced.is_empty()).then_some(session.route.plan.as_str());
-        let route = if session.pinned { Ok(session.route.clone()) } else { self.route(plan) };
+        let route = if session.pinned { Ok(session.route.clone()) } else { self.route(session.plan()) };
         let Ok(route) = route else { return false };
         let Some(session) = self.sessions.get_mut(&id) else { return true };
         session.epoch += 1;

@@ -97,7 +97,7 @@ async fn stream(client: &Client, ids: Vec<u32>, tokens: usize) -> Result<Stream,
     let max_tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
     let sampling = Sampling::default();
     let asked = Instant::now();
-    let prompt = Prompt { ids, sampling, eos: Vec::new(), max_tokens, deadline: DEADLINE };
+    let prompt = Prompt { plan: None, ids, sampling, eos: Vec::new(), max_tokens, deadline: DEADLINE };
     let mut answer = client.generate(prompt).await?;
     let mut stream =
         Stream { asked, opened: Instant::now(), tokens: Vec::with_capacity(tokens.min(1 << 16)) };

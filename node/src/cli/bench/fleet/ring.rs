@@ -93,6 +93,7 @@ impl Ring {
         let deadline = Instant::now() + ROUTE;
         let mut answer = loop {
             let prompt = Prompt {
+                plan: None,
                 ids: vec![0],
                 sampling: Sampling::default(),
                 eos: Vec::new(),

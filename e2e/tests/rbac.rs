@@ -1,0 +1,113 @@
+//! The chart's rights, against what the operator asks a real API server for over the life of its ShardClusters.
+//!
+//! 1. Helm installs the chart; its rights are those that the API server has.
+//! 2. The operator runs as its account, with the arguments of its Deployment.
+//! 3. `life`: resources come, are scaled, are changed by hand, grow, shrink and go.
+//! 4. The audit log has all requests of the account: none was refused, and every right was needed, or is in [`UNTRIED`].
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test
+
+mod helm;
+mod life;
+mod operator;
+
+use helm::{args_of, helm, install, objects, one, run};
+use kube::Client;
+use kube::api::{Api, ListParams};
+use shard_e2e::rights::{Untried, compare, granted};
+use shard_e2e::{ControlPlane, Options, Parts, namespace, skipped};
+
+/// What the life of a fleet on machines that stay does not need.
+const UNTRIED: [Untried; 3] = [
+    Untried {
+        resource: "nodes",
+        verbs: &["get"],
+        why: "whether a lost machine still is, before its pods go",
+    },
+    Untried {
+        resource: "pods",
+        verbs: &["delete"],
+        why: "of lost machines, and pods that are stuck on an old template",
+    },
+    Untried { resource: "persistentvolumeclaims", verbs: &["delete"], why: "of lost machines" },
+];
+
+#[test]
+#[ignore = "started by the other, as a process"]
+fn the_operator() {
+    operator::run();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_right_is_needed_and_none_is_missing() {
+    let Some(helm) = helm().await else { return };
+    let options = Options {
+        parts: Parts::ALL,
+        audit: true,
+        // Stricter than most clusters: who names an owner has to have rights on it.
+        admission: &["OwnerReferencesPermissionEnforcement"],
+    };
+    let plane = match ControlPlane::start(options).await {
+        Err(error) if skipped(&error) => return,
+        plane => plane.unwrap(),
+    };
+    let client = plane.client().await.unwrap();
+    refusals_are_noted(&plane, &client).await;
+    for (variant, own) in [("all-namespaces", false), ("one-namespace", true)] {
+        let system = namespace(&client, "system").await.unwrap();
+        let user = namespace(&client, "user").await.unwrap();
+        let watched = format!("watchNamespace={}", if own { &user } else { "" });
+        let first = format!("crds.install={}", !own);
+        install(&helm, &plane, "op", &system, &[&watched, &first]);
+        let manifest =
+            run(&helm, &["get", "manifest", "op", "-n", &system], Some(&plane.kubeconfig())).unwrap();
+        let objects = objects(&manifest);
+        let account =
+            one(&objects, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"].as_str().unwrap();
+
+        let kubeconfig = plane.kubeconfig_as(&system, account).await.unwrap();
+        let operator = operator::Operator::start(&format!("rbac-{variant}"), &args_of(&objects), &kubeconfig);
+        let told = ToldOfRefusals { plane: &plane, namespace: &system, account };
+        life::live(&plane, &client, &user).await;
+        operator.stop().await;
+        drop(told);
+
+        let requests = plane.requests_of(&system, account).unwrap();
+        let granted = granted(&objects, &system, account).unwrap();
+        let differences = compare(&granted, &requests, &UNTRIED);
+        let lines: Vec<_> = differences.iter().map(|one| format!("  {one}")).collect();
+        assert!(lines.is_empty(), "{variant}, of {} requests:\n{}", requests.len(), lines.join("\n"));
+    }
+}
+
+/// An operator that was refused does not go on, and what is waited for does not come: here is why.
+struct ToldOfRefusals<'a> {
+    plane: &'a ControlPlane,
+    namespace: &'a str,
+    account: &'a str,
+}
+
+impl Drop for ToldOfRefusals<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut requests = self.plane.requests_of(self.namespace, self.account).unwrap_or_default();
+            requests.retain(|request| request.code == 403);
+            eprintln!("{} requests were refused", requests.len());
+            requests.first().inspect(|first| eprintln!("  first: {first}"));
+        }
+    }
+}
+
+/// Without which the rest of this test would find nothing, ever.
+async fn refusals_are_noted(plane: &ControlPlane, client: &Client) {
+    let here = namespace(client, "stranger").await.unwrap();
+    let stranger = plane.client_as(&here, "stranger").await.unwrap();
+    let secrets = Api::<k8s_openapi::api::core::v1::Secret>::namespaced(stranger, &here);
+    secrets.list(&ListParams::default()).await.unwrap_err();
+    let requests = plane.requests_of(&here, "stranger").unwrap();
+    let found: Vec<_> = requests
+        .iter()
+        .map(|request| (request.verb.as_str(), request.resource.as_str(), request.code))
+        .collect();
+    assert_eq!(found, [("list", "secrets", 403)]);
+}

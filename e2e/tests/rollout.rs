@@ -1,0 +1,197 @@
+//! How pods move to another template and to another plan, against a real API server and the real StatefulSet controller.
+//! There are no kubelets: the tests make one pod ready at a time, and look at all of them in between.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test
+
+mod fixture;
+
+use std::collections::BTreeMap;
+
+use fixture::{Fleet, is_condition};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::json;
+use shard_e2e::until;
+use shard_operator::crd::condition;
+
+const SHARD: &str = "shardcluster.io/shard";
+const PLAN: &str = "shardcluster.io/plan";
+
+/// A pod of a shard.
+#[derive(Clone, Debug)]
+struct Seen {
+    name: String,
+    shard: u32,
+    image: String,
+    plan: String,
+    ready: bool,
+}
+
+async fn shard_pods(fleet: &Fleet) -> Vec<Seen> {
+    let pods = fleet.api::<Pod>().list(&ListParams::default().labels(SHARD)).await.unwrap();
+    let seen = |pod: Pod| {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+        Some(Seen {
+            name: pod.name_any(),
+            shard: pod.labels().get(SHARD)?.parse().ok()?,
+            image: pod.spec.as_ref()?.containers[0].image.clone()?,
+            plan: pod.annotations().get(PLAN).cloned().unwrap_or_default(),
+            ready: conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True"),
+        })
+    };
+    pods.into_iter().filter_map(seen).collect()
+}
+
+/// Makes one pod ready that is not, until `is_over`; `check` sees the pods before each step.
+async fn step_through(fleet: &Fleet, what: &str, check: impl Fn(&[Seen]), is_over: impl Fn(&[Seen]) -> bool) {
+    until(what, || async {
+        let pods = shard_pods(fleet).await;
+        check(&pods);
+        if let Some(pod) = pods.iter().find(|pod| !pod.ready) {
+            make_ready(fleet, &pod.name).await;
+        }
+        is_over(&pods).then_some(())
+    })
+    .await;
+}
+
+async fn make_ready(fleet: &Fleet, name: &str) {
+    let status = json!({"status": {"phase": "Running", "podIP": "127.0.0.1", "conditions": [
+        {"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"},
+    ]}});
+    // It may have gone in between.
+    let _ = fleet.api::<Pod>().patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await;
+}
+
+fn ready_of<'a>(pods: &'a [Seen], is: impl Fn(&&'a Seen) -> bool) -> BTreeMap<u32, usize> {
+    let mut counts = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| pod.ready).filter(is) {
+        *counts.entry(pod.shard).or_default() += 1;
+    }
+    counts
+}
+
+async fn complete(fleet: &Fleet, shards: u32, replicas: usize) {
+    fleet.pods_run("tiny-bootstrap").await;
+    fleet.gateway_runs().await;
+    fleet.gateway_knows_the_manifest(shards);
+    let all = shards as usize * replicas;
+    step_through(
+        fleet,
+        "all pods are ready",
+        |_| {},
+        |pods| pods.iter().filter(|pod| pod.ready).count() == all,
+    )
+    .await;
+    fleet.gateway_completes();
+    fleet.until_status("it serves", |status| is_condition(status, condition::READY, "True", "Ready")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_moves_one_shard_at_a_time() {
+    let Some(fleet) = Fleet::start("rollout-image").await else { return };
+    fleet.apply(json!({"image": "node:1", "shards": {"count": 2, "replicas": 2}})).await;
+    complete(&fleet, 2, 2).await;
+
+    fleet.apply(json!({"image": "node:2", "shards": {"count": 2, "replicas": 2}})).await;
+    fleet
+        .until_status("the shards wait for the bootstrap", |status| {
+            is_condition(status, condition::SHARDS_READY, "True", "Rolling")
+        })
+        .await;
+    assert!(shard_pods(&fleet).await.iter().all(|pod| pod.image == "node:1"));
+    until("the new bootstrap is there", || async {
+        let pod = fleet.api::<Pod>().get_opt("tiny-bootstrap-0").await.unwrap()?;
+        (pod.spec?.containers[0].image.as_deref() == Some("node:2")).then_some(())
+    })
+    .await;
+    fleet.pods_run("tiny-bootstrap").await;
+    let check = |pods: &[Seen]| {
+        let ready = ready_of(pods, |_| true);
+        let short = (0..2).filter(|shard| ready.get(shard).copied().unwrap_or(0) < 2).count();
+        assert!(short <= 1, "two shards at once: {pods:#?}");
+        assert_eq!(ready.len(), 2, "a shard serves nothing: {pods:#?}");
+    };
+    step_through(&fleet, "all pods have the new image", check, |pods| {
+        pods.len() == 4 && pods.iter().all(|pod| pod.ready && pod.image == "node:2")
+    })
+    .await;
+    let status = fleet
+        .until_status("the rollout is over", |status| {
+            is_condition(status, condition::SHARDS_READY, "True", "ShardsReady")
+        })
+        .await;
+    assert_eq!((status.replicas, status.image.as_deref()), (2, Some("node:2")));
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_cannot_start_is_replaced_when_the_image_is_mended() {
+    let Some(fleet) = Fleet::start("rollout-stuck").await else { return };
+    fleet.apply(json!({"image": "node:1", "shards": {"count": 1}})).await;
+    complete(&fleet, 1, 1).await;
+    let image_of = |name: &'static str, image: &'static str| {
+        let fleet = &fleet;
+        until("the pod has the image", move || async move {
+            let pod = fleet.api::<Pod>().get_opt(name).await.unwrap()?;
+            (pod.spec.as_ref()?.containers[0].image.as_deref() == Some(image)).then(|| pod.uid().unwrap())
+        })
+    };
+    fleet.apply(json!({"image": "node:bad", "shards": {"count": 1}})).await;
+    image_of("tiny-bootstrap-0", "node:bad").await;
+    fleet.pods_run("tiny-bootstrap").await;
+    // It never gets ready.
+    image_of("tiny-shard-0-0", "node:bad").await;
+    fleet.apply(json!({"image": "node:2", "shards": {"count": 1}})).await;
+    image_of("tiny-bootstrap-0", "node:2").await;
+    fleet.pods_run("tiny-bootstrap").await;
+    image_of("tiny-shard-0-0", "node:2").await;
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_plan_moves_column_by_column_and_one_is_complete() {
+    let Some(fleet) = Fleet::start("rollout-plan").await else { return };
+    fleet.apply(json!({"shards": {"count": 3, "replicas": 2}})).await;
+    complete(&fleet, 3, 2).await;
+
+    fleet.apply(json!({"shards": {"count": 2, "replicas": 2}})).await;
+    fleet
+        .until_status("the new manifest is not known", |status| {
+            is_condition(status, condition::PIPELINE_COMPLETE, "True", "Rolling")
+        })
+        .await;
+    until("the bootstrap is on its way", || async {
+        let pod = fleet.api::<Pod>().get_opt("tiny-bootstrap-0").await.unwrap()?;
+        let ready = pod.status?.conditions.unwrap_or_default();
+        (!ready.iter().any(|one| one.type_ == "Ready" && one.status == "True")).then_some(())
+    })
+    .await;
+    let pods = shard_pods(&fleet).await;
+    assert_eq!(pods.len(), 6, "the shards of the plan before serve");
+    assert!(pods.iter().all(|pod| pod.ready && pod.plan == "p1"));
+
+    fleet.pods_run("tiny-bootstrap").await;
+    fleet.gateway_knows_of_another_plan("p2", 2);
+    let check = |pods: &[Seen]| {
+        let serve = |plan: &str, shards: usize| ready_of(pods, |pod| pod.plan == plan).len() == shards;
+        assert!(serve("p1", 3) || serve("p2", 2), "no plan is complete: {pods:#?}");
+    };
+    step_through(&fleet, "all pods are of the new plan", check, |pods| {
+        pods.len() == 4 && pods.iter().all(|pod| pod.ready && pod.plan == "p2")
+    })
+    .await;
+    let sets = fleet.api::<StatefulSet>();
+    assert!(sets.get_opt("tiny-shard-2").await.unwrap().is_none(), "the new plan does not have it");
+    fleet.gateway_goes_over();
+    let status = fleet
+        .until_status("the rollout is over", |status| {
+            is_condition(status, condition::PIPELINE_COMPLETE, "True", "Complete")
+        })
+        .await;
+    assert_eq!(status.plan.unwrap().id, "p2");
+    assert_eq!(status.ready_shards.as_deref(), Some("2/2"));
+    fleet.stop().await;
+}

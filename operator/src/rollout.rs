@@ -1,0 +1,145 @@
+//! Which pods may move to the template that is wanted now. Pure: what is wanted and what is there in, what to write next out.
+//!
+//! ```text
+//!  Observed, Desired ─▶ fleet: each shard's pods, by the template and the plan that they are of
+//!                         │
+//!                         ├─ the new plan's manifest is not known ─▶ hold     templates and partitions stay
+//!                         ├─ pods of another plan                 ─▶ column   pod r of all shards, highest first
+//!                         └─ pods of another template             ─▶ turn     one shard at a time
+//!                         ▼
+//!                      Decision per shard: template, replicas, partition, stuck pods ─▶ write: into Desired
+//! ```
+//! Nothing is remembered between two decisions but what the API server holds: pods have the hash of their template and
+//! their plan, StatefulSets a partition. A StatefulSet's controller moves the pods from the partition on, highest first,
+//! and a pod at a time; the bootstrap goes before all shards, because its loss stops nobody: a bad image ends there.
+
+mod column;
+mod fleet;
+mod told;
+mod turn;
+mod write;
+
+use crate::cluster::Cluster;
+use crate::desired::{Desired, Facts};
+use crate::observe::Observed;
+use fleet::{Fleet, Shard};
+
+/// What is there and is not to be written, and what has to go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Names of StatefulSets that stay as they are, with what stands beside them: those that the new plan does not have,
+    /// until its columns have taken over, and all while its manifest is not known.
+    pub sets: Vec<String>,
+    /// Pods that wait for what their template does not ask for any more.
+    pub stuck: Vec<StuckPod>,
+}
+
+/// A pod as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StuckPod {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: Option<String>,
+}
+
+/// How far pods are on their way to what is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Rollout {
+    /// All are of the wanted template; whether they are ready is another matter.
+    #[default]
+    Done,
+    /// Shards serve the plan before until the manifest of the new one is known.
+    Manifest,
+    /// The bootstrap goes first; the shards with these ids follow.
+    Bootstrap(Vec<u32>),
+    /// One shard after the other.
+    Turn {
+        /// Whose pods move.
+        moving: Vec<u32>,
+        /// Whose pods wait.
+        waiting: Vec<u32>,
+    },
+    /// One column after the other.
+    Column {
+        /// Which.
+        column: Column,
+        /// The shards whose pod of this column is not new and ready.
+        waits_for: Vec<u32>,
+    },
+}
+
+/// One replica of every shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Column {
+    /// The pods with this ordinal.
+    Ordinal(u32),
+    /// One that is there only while a new plan rolls out: the pods beyond the wanted ones.
+    Surge,
+}
+
+/// What becomes of one shard now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Step {
+    /// The StatefulSet stays as it is, whatever is wanted.
+    holds: bool,
+    replicas: u32,
+    /// Pods below it stay as they are.
+    partition: u32,
+    /// Ordinals of pods that are to be deleted.
+    stuck: Vec<u32>,
+}
+
+/// What becomes of all shards now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Decision {
+    /// One per shard of the spec, by id.
+    steps: Vec<Step>,
+    /// Shards that the spec does not have stay.
+    leaving_stay: bool,
+    rollout: Rollout,
+}
+
+/// The children as they are to be written now, and how far they are from what is wanted.
+#[must_use]
+pub fn rollout(
+    cluster: &Cluster,
+    facts: &Facts,
+    observed: &Observed,
+    desired: Desired,
+) -> (Desired, Rollout) {
+    let fleet = Fleet::new(cluster, facts, observed, &desired);
+    let decision = decide(&fleet);
+    (write::write(cluster, &decision, observed, desired), decision.rollout)
+}
+
+fn decide(fleet: &Fleet) -> Decision {
+    if !fleet.known {
+        hold(fleet)
+    } else if fleet.shards.iter().any(Shard::has_another_plan) || column::stands_in(fleet) {
+        column::decide(fleet)
+    } else {
+        turn::decide(fleet)
+    }
+}
+
+/// What has a plan stays as it is: a size for more pods is not known.
+fn hold(fleet: &Fleet) -> Decision {
+    let step = |shard: &Shard| {
+        let live = shard.live.as_ref().filter(|live| live.mark.plan.is_some());
+        Step {
+            holds: live.is_some() && shard.replicas > 0,
+            replicas: 0,
+            partition: live.map_or(0, |live| live.partition),
+            stuck: Vec::new(),
+        }
+    };
+    let steps: Vec<Step> = fleet.shards.iter().map(step).collect();
+    let serves = steps.iter().any(|step| step.holds);
+    Decision { leaving_stay: serves, rollout: if serves { Rollout::Manifest } else { Rollout::Done }, steps }
+}
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! Another plan: column by column, so that one column is complete at any time where there are two.
+//!
+//! ```text
+//!             pod 0   pod 1   pod 2 (surge)
+//!  shard 0     old     old     new      1. where it is wanted, a column more
+//!  shard 1     old     old     new      2. when all of its pods serve: partition 1, so the pods 1
+//!  shard 2      –       –      new      3. when all of these serve: partition 0
+//!  leaving     old     old              a shard that the new plan has not goes when column 0 does
+//! ```
+//! A column that has begun is not held back again: its pods are on their way.
+
+use super::fleet::{Fleet, Shard};
+use super::{Column, Decision, Rollout, Step};
+
+pub(super) fn decide(fleet: &Fleet) -> Decision {
+    // Another plan is new pods everywhere: they need the bootstrap, which has the model.
+    if !fleet.bootstrap.is_settled() && !fleet.shards.iter().any(has_begun) {
+        return waiting_for_bootstrap(fleet);
+    }
+    let column = column(fleet);
+    let step = |shard: &Shard| {
+        let partition = partition(shard, column);
+        Step { holds: false, replicas: replicas(fleet, shard), partition, stuck: shard.stuck(partition) }
+    };
+    Decision {
+        steps: fleet.shards.iter().map(step).collect(),
+        leaving_stay: column != Column::Ordinal(0),
+        rollout: Rollout::Column {
+            column,
+            waits_for: fleet.shards.iter().filter(|it| !is_through(it, column)).map(|it| it.id).collect(),
+        },
+    }
+}
+
+/// The column that is there meanwhile serves for others, of which not all do.
+pub(super) fn stands_in(fleet: &Fleet) -> bool {
+    let has_more = |shard: &Shard| shard.pods.iter().any(|pod| pod.ordinal >= shard.replicas && !pod.going);
+    fleet.surge && fleet.shards.iter().any(has_more) && !fleet.shards.iter().all(Shard::is_settled)
+}
+
+/// Templates are written, and every pod of the plan before stays.
+fn waiting_for_bootstrap(fleet: &Fleet) -> Decision {
+    let step = |shard: &Shard| Step {
+        holds: false,
+        replicas: shard.replicas,
+        partition: shard.replicas,
+        stuck: Vec::new(),
+    };
+    Decision {
+        steps: fleet.shards.iter().map(step).collect(),
+        leaving_stay: true,
+        rollout: Rollout::Bootstrap(fleet.shards.iter().map(|shard| shard.id).collect()),
+    }
+}
+
+/// The highest column that is not through, unless a lower one has begun.
+fn column(fleet: &Fleet) -> Column {
+    let begun = fleet.shards.iter().filter(|shard| has_begun(shard));
+    let begun = begun.filter_map(|shard| Some(shard.live.as_ref()?.partition)).min();
+    if begun.is_none() && fleet.surge && !fleet.shards.iter().all(|it| is_through(it, Column::Surge)) {
+        return Column::Surge;
+    }
+    let top = fleet.shards.iter().map(|shard| shard.replicas).max().unwrap_or(0);
+    let ordinal = |ordinal: &u32| !fleet.shards.iter().all(|it| is_through(it, Column::Ordinal(*ordinal)));
+    let first = (0..top).rev().find(ordinal).unwrap_or(0);
+    Column::Ordinal(begun.map_or(first, |begun| begun.min(first)))
+}
+
+/// Pods of the plan before have been let go: the partition is below them.
+fn has_begun(shard: &Shard) -> bool {
+    shard.is_written()
+        && shard.has_another_plan()
+        && shard.live.as_ref().is_some_and(|live| live.partition < shard.replicas)
+}
+
+/// Of a shard that has such a pod, it is new and serves.
+fn is_through(shard: &Shard, column: Column) -> bool {
+    match column {
+        Column::Ordinal(ordinal) => ordinal >= shard.replicas || shard.is_moved(ordinal),
+        Column::Surge => shard.replicas == 0 || shard.is_moved(shard.replicas),
+    }
+}
+
+/// A shard that is new has nothing that must stay.
+fn partition(shard: &Shard, column: Column) -> u32 {
+    let is_new = shard.live.as_ref().is_none_or(|live| live.mark.plan.is_none());
+    let has_moved = shard.is_written() && shard.members().all(|pod| shard.is_new(pod));
+    match column {
+        _ if is_new || has_moved => 0,
+        Column::Surge => shard.replicas,
+        Column::Ordinal(ordinal) => ordinal.min(shard.replicas),
+    }
+}
+
+fn replicas(fleet: &Fleet, shard: &Shard) -> u32 {
+    shard.replicas + u32::from(fleet.surge && shard.replicas > 0)
+}

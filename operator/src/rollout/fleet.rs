@@ -1,0 +1,165 @@
+//! Pods and StatefulSets as a rollout sees them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod as KubePod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+
+use crate::cluster::Cluster;
+use crate::desired::meta::{PLAN, TEMPLATE_HASH};
+use crate::desired::{Desired, Facts};
+use crate::observe::Observed;
+use crate::status::pods::{is_ready, problem};
+
+/// What a template says of itself, and a pod of the template that it was made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) hash: String,
+    pub(super) plan: Option<String>,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pod {
+    pub(super) ordinal: u32,
+    pub(super) mark: Mark,
+    pub(super) ready: bool,
+    /// It has a trouble that time does not heal.
+    pub(super) troubled: bool,
+    /// It is on its way out.
+    pub(super) going: bool,
+}
+
+/// A StatefulSet that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Live {
+    pub(super) mark: Mark,
+    pub(super) partition: u32,
+}
+
+/// A StatefulSet as it is wanted, and what is there of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shard {
+    pub(super) id: u32,
+    pub(super) replicas: u32,
+    pub(super) wanted: Mark,
+    pub(super) live: Option<Live>,
+    pub(super) pods: Vec<Pod>,
+}
+
+/// All of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fleet {
+    /// The manifest of the plan that the spec asks for is known.
+    pub(super) known: bool,
+    /// A column more, while a new plan rolls out.
+    pub(super) surge: bool,
+    pub(super) bootstrap: Shard,
+    pub(super) shards: Vec<Shard>,
+}
+
+impl Shard {
+    /// Pods that are to stay.
+    pub(super) fn members(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.iter().filter(|pod| pod.ordinal < self.replicas)
+    }
+
+    pub(super) fn pod(&self, ordinal: u32) -> Option<&Pod> {
+        self.pods.iter().find(|pod| pod.ordinal == ordinal)
+    }
+
+    pub(super) fn is_new(&self, pod: &Pod) -> bool {
+        pod.mark == self.wanted
+    }
+
+    /// The pod is there, of the wanted template, and serves.
+    pub(super) fn is_moved(&self, ordinal: u32) -> bool {
+        self.pod(ordinal).is_some_and(|pod| self.is_new(pod) && pod.ready)
+    }
+
+    /// All pods are there and serve, of whichever template.
+    pub(super) fn is_whole(&self) -> bool {
+        (0..self.replicas).all(|ordinal| self.pod(ordinal).is_some_and(|pod| pod.ready))
+    }
+
+    /// All pods are there and serve, of the wanted template.
+    pub(super) fn is_settled(&self) -> bool {
+        (0..self.replicas).all(|ordinal| self.is_moved(ordinal))
+    }
+
+    /// The wanted template has been written.
+    pub(super) fn is_written(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.mark == self.wanted)
+    }
+
+    /// A pod that serves another plan, or did so a moment ago.
+    pub(super) fn has_another_plan(&self) -> bool {
+        self.members().any(|pod| pod.mark.plan != self.wanted.plan)
+    }
+
+    /// Pods that wait for what their template does not ask for any more. A StatefulSet's controller waits for them, too:
+    /// it replaces no pod while one of them is not ready (since Kubernetes 1.35 also with `Parallel`).
+    pub(super) fn stuck(&self, partition: u32) -> Vec<u32> {
+        // Before the template is written they would come back as they are.
+        if !self.is_written() {
+            return Vec::new();
+        }
+        let stuck = |pod: &&Pod| pod.ordinal >= partition && !self.is_new(pod) && !pod.ready && !pod.going;
+        self.members().filter(stuck).map(|pod| pod.ordinal).collect()
+    }
+}
+
+impl Fleet {
+    pub(super) fn new(cluster: &Cluster, facts: &Facts, observed: &Observed, desired: &Desired) -> Self {
+        let mut pods: BTreeMap<&str, Vec<Pod>> = BTreeMap::new();
+        for pod in &observed.pods {
+            if let Some((set, pod)) = read(pod) {
+                pods.entry(set).or_default().push(pod);
+            }
+        }
+        let mut shard = |id: u32, replicas: u32, wanted: &StatefulSet| {
+            let name = wanted.name_any();
+            let live = observed.children.stateful_sets.iter().find(|set| set.name_any() == name);
+            Shard {
+                id,
+                replicas,
+                wanted: mark_of(wanted),
+                live: live.map(|set| Live { mark: mark_of(set), partition: partition(set) }),
+                pods: pods.remove(&*name).unwrap_or_default(),
+            }
+        };
+        Self {
+            known: facts.plan.is_some(),
+            surge: cluster.surge,
+            bootstrap: shard(0, cluster.bootstrap.replicas, &desired.bootstrap.stateful_set),
+            shards: (cluster.shards.iter().zip(&desired.shards))
+                .map(|(wanted, children)| shard(wanted.id, wanted.replicas, &children.stateful_set))
+                .collect(),
+        }
+    }
+}
+
+/// A pod of a StatefulSet, and the set's name.
+fn read(pod: &KubePod) -> Option<(&str, Pod)> {
+    let (set, ordinal) = pod.metadata.name.as_deref()?.rsplit_once('-')?;
+    let going = pod.metadata.deletion_timestamp.is_some();
+    let mark = mark(&pod.metadata);
+    let troubled = problem(pod, &BTreeMap::new()).is_some();
+    Some((set, Pod { ordinal: ordinal.parse().ok()?, mark, ready: is_ready(pod), troubled, going }))
+}
+
+fn mark(meta: &ObjectMeta) -> Mark {
+    let note = |key| meta.annotations.as_ref()?.get(key).cloned();
+    Mark { hash: note(TEMPLATE_HASH).unwrap_or_default(), plan: note(PLAN) }
+}
+
+fn mark_of(set: &StatefulSet) -> Mark {
+    set.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()).map(mark).unwrap_or_default()
+}
+
+fn partition(set: &StatefulSet) -> u32 {
+    let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref()?.rolling_update.as_ref());
+    strategy.and_then(|rolling| u32::try_from(rolling.partition?).ok()).unwrap_or(0)
+}

@@ -1,0 +1,151 @@
+//! One decision at a time.
+
+use super::fleet::{Live, Mark, Pod};
+use super::*;
+
+pub(super) fn mark(hash: &str, plan: &str) -> Mark {
+    Mark { hash: hash.into(), plan: Some(plan.into()) }
+}
+
+pub(super) fn pod(ordinal: u32, mark: &Mark, ready: bool) -> Pod {
+    Pod { ordinal, mark: mark.clone(), ready, troubled: false, going: false }
+}
+
+/// A shard whose pods are all ready, of the template that is live.
+pub(super) fn shard(id: u32, replicas: u32, live: &Mark, wanted: &Mark) -> Shard {
+    Shard {
+        id,
+        replicas,
+        wanted: wanted.clone(),
+        live: Some(Live { mark: live.clone(), partition: 0 }),
+        pods: (0..replicas).map(|ordinal| pod(ordinal, live, true)).collect(),
+    }
+}
+
+pub(super) fn fleet(replicas: u32, live: &Mark, wanted: &Mark) -> Fleet {
+    let bootstrap = mark("b", "");
+    Fleet {
+        known: true,
+        surge: false,
+        bootstrap: shard(0, 1, &bootstrap, &bootstrap),
+        shards: (0..3).map(|id| shard(id, replicas, live, wanted)).collect(),
+    }
+}
+
+fn partitions(fleet: &Fleet) -> Vec<u32> {
+    decide(fleet).steps.iter().map(|step| step.partition).collect()
+}
+
+#[test]
+fn nothing_moves_where_nothing_is_new() {
+    let now = mark("1", "a");
+    let decision = decide(&fleet(2, &now, &now));
+    assert_eq!(decision.rollout, Rollout::Done);
+    assert!(!decision.leaving_stay);
+    assert!(decision.steps.iter().all(|step| step.partition == 0 && step.stuck.is_empty() && !step.holds));
+}
+
+#[test]
+fn another_template_moves_one_shard() {
+    let (old, new) = (mark("1", "a"), mark("2", "a"));
+    let mut all = fleet(2, &old, &new);
+    assert_eq!(partitions(&all), [0, 2, 2]);
+    // It has begun, and one of its pods is away: nobody else begins.
+    all.shards[0] = Shard { live: Some(Live { mark: new.clone(), partition: 0 }), ..all.shards[0].clone() };
+    all.shards[0].pods[1] = pod(1, &new, false);
+    for held in &mut all.shards[1..] {
+        held.live = Some(Live { mark: new.clone(), partition: 2 });
+    }
+    assert_eq!(partitions(&all), [0, 2, 2]);
+    assert_eq!(decide(&all).rollout, Rollout::Turn { moving: vec![0], waiting: vec![1, 2] });
+    all.shards[0].pods = (0..2).map(|ordinal| pod(ordinal, &new, true)).collect();
+    assert_eq!(partitions(&all), [0, 0, 2]);
+}
+
+#[test]
+fn a_shard_that_serves_nothing_goes_first_and_a_broken_one_holds_up_the_others() {
+    let (old, new) = (mark("1", "a"), mark("2", "a"));
+    let mut all = fleet(2, &old, &new);
+    all.shards[2].pods = vec![pod(0, &old, false), pod(1, &old, false)];
+    assert_eq!(partitions(&all), [2, 2, 0]);
+    let mut all = fleet(2, &old, &new);
+    all.shards[0].wanted = old.clone();
+    all.shards[0].pods[0].ready = false;
+    assert_eq!(partitions(&all), [0, 2, 2], "shard 0 has nothing new, and is not whole");
+    assert_eq!(decide(&all).rollout, Rollout::Turn { moving: vec![], waiting: vec![1, 2] });
+}
+
+#[test]
+fn shards_wait_for_the_bootstrap() {
+    let (old, new) = (mark("1", "a"), mark("2", "a"));
+    let mut all = fleet(1, &old, &new);
+    all.bootstrap.pods[0].ready = false;
+    assert_eq!(partitions(&all), [1, 1, 1]);
+    assert_eq!(decide(&all).rollout, Rollout::Bootstrap(vec![0, 1, 2]));
+    let mut all = fleet(2, &old, &mark("2", "b"));
+    all.bootstrap.pods[0].ready = false;
+    assert_eq!(partitions(&all), [2, 2, 2]);
+}
+
+#[test]
+fn another_plan_moves_the_highest_column_of_all() {
+    let (old, new) = (mark("1", "a"), mark("2", "b"));
+    let mut all = fleet(2, &old, &new);
+    assert_eq!(partitions(&all), [1, 1, 1]);
+    assert!(decide(&all).leaving_stay);
+    for shard in &mut all.shards {
+        shard.live = Some(Live { mark: new.clone(), partition: 1 });
+        shard.pods[1] = pod(1, &new, true);
+    }
+    all.shards[2].pods[1].ready = false;
+    assert_eq!(partitions(&all), [1, 1, 1], "the column does not serve yet");
+    let waits = Rollout::Column { column: Column::Ordinal(1), waits_for: vec![2] };
+    assert_eq!(decide(&all).rollout, waits);
+    all.shards[2].pods[1].ready = true;
+    assert_eq!(partitions(&all), [0, 0, 0]);
+    assert!(!decide(&all).leaving_stay);
+}
+
+#[test]
+fn a_new_shard_has_nothing_to_lose_and_a_plan_that_is_not_known_moves_nothing() {
+    let (old, new) = (mark("1", "a"), mark("2", "b"));
+    let mut all = fleet(2, &old, &new);
+    all.shards[2].live = None;
+    all.shards[2].pods.clear();
+    assert_eq!(partitions(&all), [1, 1, 0]);
+    all.known = false;
+    let decision = decide(&all);
+    assert_eq!(decision.steps.iter().map(|step| step.holds).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!((decision.rollout, decision.leaving_stay), (Rollout::Manifest, true));
+}
+
+#[test]
+fn with_surge_a_column_more_serves_first() {
+    let (old, new) = (mark("1", "a"), mark("2", "b"));
+    let mut all = Fleet { surge: true, ..fleet(1, &old, &new) };
+    let decision = decide(&all);
+    assert!(decision.steps.iter().all(|step| (step.replicas, step.partition) == (2, 1)));
+    for shard in &mut all.shards {
+        shard.live = Some(Live { mark: new.clone(), partition: 1 });
+        shard.pods.push(pod(1, &new, true));
+    }
+    assert!(decide(&all).steps.iter().all(|step| (step.replicas, step.partition) == (2, 0)));
+    for shard in &mut all.shards {
+        shard.live = Some(Live { mark: new.clone(), partition: 0 });
+        shard.pods[0] = pod(0, &new, true);
+    }
+    assert!(decide(&all).steps.iter().all(|step| step.replicas == 1));
+}
+
+#[test]
+fn a_pod_that_waits_for_what_is_no_longer_asked_goes() {
+    let (old, new) = (mark("1", "a"), mark("2", "a"));
+    let mut all = fleet(1, &old, &new);
+    all.shards[1].pods[0] = Pod { troubled: true, ..pod(0, &old, false) };
+    assert!(
+        decide(&all).steps[1].stuck.is_empty(),
+        "before the template is written it would come back as it is"
+    );
+    all.shards[1].live = Some(Live { mark: new, partition: 0 });
+    assert_eq!(decide(&all).steps[1].stuck, [0]);
+}
