@@ -152,6 +152,47 @@ async fn a_pod_that_cannot_start_is_replaced_when_the_image_is_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_cannot_start_ends_at_the_bootstrap() {
+    let Some(fleet) = Fleet::start("rollout-canary").await else { return };
+    fleet.apply(json!({"image": "node:1", "shards": {"count": 2}})).await;
+    complete(&fleet, 2, 1).await;
+    let bootstrap = async |image: &'static str| {
+        let pods = fleet.api::<Pod>();
+        until("the bootstrap has the image", || async {
+            let pod = pods.get_opt("tiny-bootstrap-0").await.unwrap()?;
+            (pod.spec?.containers[0].image.as_deref() == Some(image)).then_some(())
+        })
+        .await;
+    };
+    // Nobody makes it ready.
+    fleet.apply(json!({"image": "node:bad", "shards": {"count": 2}})).await;
+    bootstrap("node:bad").await;
+    fleet
+        .until_status("it serves, and waits", |status| {
+            is_condition(status, condition::SHARDS_READY, "True", "Rolling")
+                // There are no nodes, which the scheduler soon tells.
+                && ["Starting", "Unschedulable"]
+                    .iter()
+                    .any(|why| is_condition(status, condition::BOOTSTRAP_READY, "False", why))
+        })
+        .await;
+    let pods = shard_pods(&fleet).await;
+    assert!(pods.iter().all(|pod| pod.ready && pod.image == "node:1"), "{pods:#?}");
+
+    fleet.apply(json!({"image": "node:2", "shards": {"count": 2}})).await;
+    bootstrap("node:2").await;
+    fleet.pods_run("tiny-bootstrap").await;
+    step_through(
+        &fleet,
+        "all pods have the mended image",
+        |_| {},
+        |pods| pods.len() == 2 && pods.iter().all(|pod| pod.ready && pod.image == "node:2"),
+    )
+    .await;
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_plan_moves_column_by_column_and_one_is_complete() {
     let Some(fleet) = Fleet::start("rollout-plan").await else { return };
     fleet.apply(json!({"shards": {"count": 3, "replicas": 2}})).await;

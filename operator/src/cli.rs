@@ -11,6 +11,7 @@ use crate::run::{OperatorError, Process, operate};
 use crate::settings::Settings;
 use crate::telemetry::logs::LogFormat;
 
+const NAMESPACE: &str = "default";
 const RUN: &str = "\
 Reconciles ShardClusters until told to stop by SIGTERM or SIGINT; what is under way then is finished.
 
@@ -53,7 +54,7 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 struct RunArgs {
     /// Namespace in which the operator runs; its Lease is there, and its pods may reach gateways
-    #[arg(long, env = "OPERATOR_NAMESPACE", default_value = "default")]
+    #[arg(long, env = "OPERATOR_NAMESPACE", default_value = NAMESPACE)]
     namespace: String,
     /// Namespace whose ShardClusters are reconciled [default: all]
     #[arg(long, env = "OPERATOR_WATCH_NAMESPACE")]
@@ -129,7 +130,7 @@ impl RunArgs {
             node_image: self.node_image.clone(),
             cuda_suffix: self.cuda_suffix.clone(),
             auto_upgrade: self.auto_upgrade,
-            namespace: self.namespace.clone(),
+            namespace: some(&self.namespace).unwrap_or_else(|| NAMESPACE.to_owned()),
             monitoring_namespaces: self.monitoring_namespaces.iter().filter_map(|one| some(one)).collect(),
             watch_namespace: self.watch_namespace.as_deref().and_then(some),
             concurrency: self.concurrency,
@@ -177,6 +178,7 @@ mod tests {
     fn flags_are_settings() {
         let defaults = settings(&[]);
         assert_eq!(defaults.watch_namespace, None);
+        assert_eq!(settings(&["--namespace="]).namespace, defaults.namespace);
         assert!(defaults.node_image.ends_with(env!("CARGO_PKG_VERSION")));
         let given = settings(&[
             "--cuda-suffix",

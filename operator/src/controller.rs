@@ -203,12 +203,17 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let Some(observed) = observed else { return Ok(Action::await_change()) };
     // No client.
     // A newer image waits until it is this one's turn.
-    let waits = upgrade::is_due(&observed.resource, settings) && !turn.take(cluster_ref, Instant::now());
+    let last = observed.resource.status.as_ref();
+    let is_due = upgrade::is_due(&observed.resource, settings);
+    let waits = is_due && !turn.take(cluster_ref, upgrade::stake(last, None), Instant::now());
     let settings = Settings { auto_upgrade: settings.auto_upgrade && !waits, ..settings.clone() };
     let cluster = match validate(&observed.resource, &settings) {
         Ok(cluster) => cluster,
         Err(error) => {
             info!(%error, "the spec is not valid");
+            if is_due {
+                turn.release(cluster_ref);
+            }
             let status = status::invalid(&observed.resource, &error, Timestamp::now());
             telemetry.metrics.phase(cluster_ref.clone(), status.phase);
             let written = write::status(client, memory, &observed.resource, &status).await;
@@ -253,9 +258,12 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     events::write(client, &observed.resource, &events::of_change(&observed.resource, &next)).await;
     applied.map_err(ReconcileError::Apply)?;
     match rollout {
-        Rollout::Done if next.pipeline_complete || cluster.suspended => turn.release(cluster_ref),
-        Rollout::Done | Rollout::Manifest => {}
-        _ if cluster.image == settings.node_image => turn.hold(cluster_ref),
+        Rollout::Done => turn.moved(cluster_ref, next.pipeline_complete || cluster.suspended),
+        Rollout::Manifest => {}
+        _ if cluster.image == settings.node_image => {
+            let began = upgrade::began(&observed.pods, &desired.bootstrap.stateful_set);
+            turn.hold(cluster_ref, upgrade::stake(last, began));
+        }
         _ => {}
     }
     let pass = PASS.mul_f64(1.0 + policy::jitter());

@@ -110,7 +110,9 @@ pub fn rollout(
 ) -> (Desired, Rollout) {
     let fleet = Fleet::new(cluster, facts, observed, &desired);
     let decision = decide(&fleet);
-    (write::write(cluster, &decision, observed, desired), decision.rollout)
+    // Nothing holds the bootstrap back.
+    let bootstrap = fleet.bootstrap.stuck(0, fleet.bootstrap.replicas);
+    (write::write(cluster, &decision, &bootstrap, observed, desired), decision.rollout)
 }
 
 fn decide(fleet: &Fleet) -> Decision {

@@ -4,12 +4,24 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Far below what kube gives a request, and a pod has to end.
 const SOON: Duration = Duration::from_secs(10);
+
+fn kubeconfig(test: &str, port: u16) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.kubeconfig"));
+    let config = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
+         clusters: [{{name: a, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n\
+         users: [{{name: a, user: {{}}}}]\n\
+         contexts: [{{name: a, context: {{cluster: a, user: a}}}}]\n"
+    );
+    std::fs::write(&path, config).unwrap();
+    path
+}
 
 struct Operator(Child);
 
@@ -23,14 +35,7 @@ impl Drop for Operator {
 impl Operator {
     /// Runs until it says that it has started; signals are heard by then.
     fn start(test: &str, port: u16) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.kubeconfig"));
-        let config = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
-             clusters: [{{name: a, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n\
-             users: [{{name: a, user: {{}}}}]\n\
-             contexts: [{{name: a, context: {{cluster: a, user: a}}}}]\n"
-        );
-        std::fs::write(&path, config).unwrap();
+        let path = kubeconfig(test, port);
         let mut command = Command::new(env!("CARGO_BIN_EXE_operator"));
         command
             .args(["run", "--listen=127.0.0.1:0"])
@@ -70,4 +75,16 @@ fn it_ends_where_the_api_server_says_nothing_or_is_not_there() {
             assert_eq!(operator.end(signal), Some(0), "{server}, {signal}");
         }
     }
+}
+
+#[test]
+fn an_address_that_is_taken_ends_it_with_the_flag_that_changes_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let config = kubeconfig("taken", taken.local_addr().unwrap().port());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_operator"));
+    let ended = command.args(["run", "--listen", &address]).env("KUBECONFIG", config).output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("on {address}")) && said.contains("--listen"), "{said}");
 }

@@ -64,8 +64,12 @@ impl Operators {
 
     /// Makes or changes ShardCluster `tiny`.
     pub(crate) async fn apply(&self, shards: u32) {
+        self.apply_named("tiny", shards).await;
+    }
+
+    pub(crate) async fn apply_named(&self, name: &str, shards: u32) {
         let object = json!({
-            "apiVersion": "shardcluster.io/v1alpha1", "kind": "ShardCluster", "metadata": {"name": "tiny"},
+            "apiVersion": "shardcluster.io/v1alpha1", "kind": "ShardCluster", "metadata": {"name": name},
             "spec": {
                 "model": {"name": "tiny", "source": {"builtin": {"name": "tiny-tales"}}},
                 "shards": {"count": shards},
@@ -73,7 +77,7 @@ impl Operators {
         });
         let params = PatchParams::apply(USER).force();
         let api = Api::<ShardCluster>::namespaced(self.client.clone(), &self.namespace);
-        api.patch("tiny", &params, &Patch::Apply(&object)).await.unwrap();
+        api.patch(name, &params, &Patch::Apply(&object)).await.unwrap();
     }
 
     pub(crate) async fn until_shards(&self, shards: u32) {

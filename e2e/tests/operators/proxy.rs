@@ -1,4 +1,4 @@
-//! Between one operator and the API server. It can be cut: what was sent then stays on its way, and so does every answer.
+//! Between one operator and the API server. Where it is cut, requests and answers stay on their way.
 
 use std::sync::{Arc, Mutex};
 
@@ -52,7 +52,7 @@ impl Record {
         all.iter().filter(|one| matches!(one, Event::Wrote { by, .. } if *by == operator)).count()
     }
 
-    /// Each write is of who held the lease at that time.
+    /// Each write is of who cut the lease at that time.
     pub(crate) fn check(&self) {
         let mut leader = String::new();
         for event in self.events() {
@@ -83,10 +83,10 @@ impl Proxy {
     pub(crate) async fn start(operator: &'static str, client: Client, record: Record) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (cut, cuts) = watch::channel(false);
-        let router = Router::new().fallback(pass).with_state(Line { operator, client, record, cut: cuts });
+        let (sender, cut) = watch::channel(false);
+        let router = Router::new().fallback(pass).with_state(Line { operator, client, record, cut });
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { port, cut }
+        Self { port, cut: sender }
     }
 
     pub(crate) fn cut(&self) {
@@ -99,7 +99,6 @@ impl Proxy {
 }
 
 async fn pass(State(line): State<Line>, request: Request) -> Response {
-    let whole = |mut cut: watch::Receiver<bool>| async move { drop(cut.wait_for(|cut| !cut).await) };
     let (mut head, body) = request.into_parts();
     let body = to_bytes(body, MOST).await.unwrap();
     whole(line.cut.clone()).await;
@@ -124,13 +123,16 @@ async fn pass(State(line): State<Line>, request: Request) -> Response {
         body = bytes.into();
     }
     whole(line.cut.clone()).await;
-    let cut = line.cut.clone();
     let body = body.into_data_stream().then(move |bytes| {
-        let whole = whole(cut.clone());
+        let passes = whole(line.cut.clone());
         async {
-            whole.await;
+            passes.await;
             bytes
         }
     });
     Response::from_parts(head, Body::from_stream(body))
+}
+
+async fn whole(mut cut: watch::Receiver<bool>) {
+    let _ = cut.wait_for(|cut| !cut).await;
 }

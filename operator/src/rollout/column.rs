@@ -19,8 +19,8 @@ pub(super) fn decide(fleet: &Fleet) -> Decision {
     }
     let column = column(fleet);
     let step = |shard: &Shard| {
-        let partition = partition(shard, column);
-        Step { holds: false, replicas: replicas(fleet, shard), partition, stuck: shard.stuck(partition) }
+        let (partition, replicas) = (partition(shard, column), replicas(fleet, shard));
+        Step { holds: false, replicas, partition, stuck: shard.stuck(partition, replicas) }
     };
     Decision {
         steps: fleet.shards.iter().map(step).collect(),

@@ -99,15 +99,24 @@ impl Shard {
         self.members().any(|pod| pod.mark.plan != self.wanted.plan)
     }
 
-    /// Pods that wait for what their template does not ask for any more. A StatefulSet's controller waits for them, too:
-    /// it replaces no pod while one of them is not ready (since Kubernetes 1.35 also with `Parallel`).
-    pub(super) fn stuck(&self, partition: u32) -> Vec<u32> {
+    /// Of so many pods, those to delete so that they come back from the wanted template: those that wait for what it does
+    /// not ask for any more. Since Kubernetes 1.35 a StatefulSet's controller replaces no pod while one is not ready, with
+    /// `Parallel`, too: so where one is in trouble that is to stay as it is, the next to move.
+    pub(super) fn stuck(&self, partition: u32, replicas: u32) -> Vec<u32> {
         // Before the template is written they would come back as they are.
         if !self.is_written() {
             return Vec::new();
         }
-        let stuck = |pod: &&Pod| pod.ordinal >= partition && !self.is_new(pod) && !pod.ready && !pod.going;
-        self.members().filter(stuck).map(|pod| pod.ordinal).collect()
+        let due = || self.pods.iter().filter(|pod| (partition..replicas).contains(&pod.ordinal));
+        let waiting: Vec<u32> = due()
+            .filter(|pod| !self.is_new(pod) && !pod.ready && !pod.going)
+            .map(|pod| pod.ordinal)
+            .collect();
+        let all_serve = (partition..replicas).all(|ordinal| self.pod(ordinal).is_some_and(|pod| pod.ready));
+        if all_serve && self.members().any(|pod| pod.ordinal < partition && pod.troubled) {
+            return due().filter(|pod| !self.is_new(pod)).map(|pod| pod.ordinal).max().into_iter().collect();
+        }
+        waiting
     }
 }
 

@@ -76,6 +76,48 @@ fn a_shard_that_serves_nothing_goes_first_and_a_broken_one_holds_up_the_others()
 }
 
 #[test]
+fn trouble_in_many_shards_is_mended_one_shard_at_a_time() {
+    let (old, new) = (mark("1", "a"), mark("2", "a"));
+    let mut all = fleet(2, &old, &new);
+    for shard in &mut all.shards[1..] {
+        shard.pods[0] = Pod { troubled: true, ..pod(0, &old, false) };
+    }
+    assert_eq!(partitions(&all), [2, 0, 2]);
+    // Pods that only take their time are waited for.
+    for shard in &mut all.shards {
+        shard.pods[0].troubled = false;
+    }
+    assert_eq!(partitions(&all), [2, 2, 2]);
+}
+
+#[test]
+fn pods_beyond_those_that_serve_need_no_turn() {
+    let (old, new) = (mark("1", "a"), mark("2", "a"));
+    let mut all = fleet(3, &old, &new);
+    for shard in &mut all.shards {
+        shard.pods[2].ready = false;
+    }
+    all.shards[1].pods[1].ready = false;
+    assert_eq!(partitions(&all), [2, 1, 2]);
+    all.shards[1].live = Some(Live { mark: new, partition: 1 });
+    assert_eq!(decide(&all).steps[1].stuck, [1, 2]);
+}
+
+#[test]
+fn a_pod_in_trouble_below_the_column_does_not_hold_it_up() {
+    let (old, new) = (mark("1", "a"), mark("2", "b"));
+    let mut all = fleet(2, &old, &new);
+    for shard in &mut all.shards {
+        shard.live = Some(Live { mark: new.clone(), partition: 1 });
+    }
+    all.shards[1].pods[0] = Pod { troubled: true, ..pod(0, &old, false) };
+    let stuck = |fleet: &Fleet| decide(fleet).steps.into_iter().map(|step| step.stuck).collect::<Vec<_>>();
+    assert_eq!(stuck(&all), [vec![], vec![1], vec![]]);
+    all.shards[1].pods[1] = pod(1, &new, false);
+    assert!(stuck(&all).concat().is_empty(), "it is on its way");
+}
+
+#[test]
 fn shards_wait_for_the_bootstrap() {
     let (old, new) = (mark("1", "a"), mark("2", "a"));
     let mut all = fleet(1, &old, &new);

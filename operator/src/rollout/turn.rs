@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!  not all pods of the wanted template ─┬─ its turn has begun, or none of its pods serves ─▶ its pods move
-//!                                       └─ else: when all others' pods serve, the first   ─▶ its pods move
+//!                                       ├─ else: when all that have moved serve, the first ─▶ its pods move
+//!                                       └─ else: pods beyond the last one that serves      ─▶ these move
 //! ```
-//! A shard without a pod that serves loses nothing; one of which some serve goes before those of which all do.
+//! What does not serve loses nothing. A shard that is in trouble goes before those that are not: what is wanted may be
+//! what mends it, as more memory does.
 
 use super::fleet::{Fleet, Shard};
 use super::{Decision, Rollout, Step};
@@ -19,13 +21,9 @@ pub(super) fn decide(fleet: &Fleet) -> Decision {
     }
     let waiting: Vec<u32> = pending.iter().map(|shard| shard.id).filter(|id| !moving.contains(id)).collect();
     let step = |shard: &Shard| {
-        let partition = if waiting.contains(&shard.id) { shard.replicas } else { 0 };
-        Step {
-            holds: false,
-            replicas: shard.replicas,
-            partition,
-            stuck: if moving.contains(&shard.id) { shard.stuck(partition) } else { Vec::new() },
-        }
+        let partition = if waiting.contains(&shard.id) { beyond_what_serves(shard) } else { 0 };
+        let stuck = shard.stuck(partition, shard.replicas);
+        Step { holds: false, replicas: shard.replicas, partition, stuck }
     };
     let steps = fleet.shards.iter().map(step).collect();
     let rollout = match (moving.is_empty(), waiting.is_empty()) {
@@ -36,22 +34,24 @@ pub(super) fn decide(fleet: &Fleet) -> Decision {
     Decision { steps, leaving_stay: false, rollout }
 }
 
-/// The shard that may begin: all others' pods serve, and its own do, or those that do not are the next to go.
+/// The shard that may begin. One that has moved and does not serve may be the new template's fault: nobody begins then.
+/// Where pods only take their time, they are waited for.
 fn next(fleet: &Fleet, pending: &[&Shard]) -> Option<u32> {
-    let mut broken = fleet.shards.iter().filter(|shard| !shard.is_whole());
-    match (broken.next(), broken.next()) {
-        (None, _) => pending.first().map(|shard| shard.id),
-        (Some(one), None) => (is_pending(one) && loses_nothing(one)).then_some(one.id),
-        (Some(_), Some(_)) => None,
+    if fleet.shards.iter().any(|shard| !is_pending(shard) && !shard.is_whole()) {
+        return None;
     }
+    let mut broken = pending.iter().filter(|shard| !shard.is_whole()).peekable();
+    let next = match broken.peek() {
+        Some(_) => broken.find(|shard| shard.members().any(|pod| pod.troubled && !shard.is_new(pod))),
+        None => pending.first(),
+    };
+    next.map(|shard| shard.id)
 }
 
-/// The pod that a StatefulSet's controller takes first does not serve anyway, or another one has a trouble that waiting
-/// does not end.
-fn loses_nothing(shard: &Shard) -> bool {
-    let old = || shard.members().filter(|pod| !shard.is_new(pod));
-    let first = old().max_by_key(|pod| pod.ordinal);
-    first.is_some_and(|pod| !pod.ready) || old().any(|pod| pod.troubled)
+/// The partition of a shard that waits: pods that serve stay.
+fn beyond_what_serves(shard: &Shard) -> u32 {
+    let serving = shard.members().filter(|pod| pod.ready && !shard.is_new(pod));
+    serving.map(|pod| pod.ordinal + 1).max().unwrap_or(0)
 }
 
 fn is_pending(shard: &Shard) -> bool {

@@ -12,14 +12,18 @@ use crate::observe::Observed;
 pub(super) fn write(
     cluster: &Cluster,
     decision: &Decision,
+    stuck_bootstraps: &[u32],
     observed: &Observed,
     mut desired: Desired,
 ) -> Desired {
     let mut held = Held::default();
+    let mut replace = |set: &str, ordinals: &[u32]| {
+        held.stuck.extend(ordinals.iter().filter_map(|ordinal| pod(observed, &format!("{set}-{ordinal}"))));
+    };
+    replace(&Part::Bootstrap.name(cluster), stuck_bootstraps);
     for ((shard, children), step) in cluster.shards.iter().zip(&mut desired.shards).zip(&decision.steps) {
         let name = Part::Shard(shard.id).name(cluster);
-        held.stuck
-            .extend(step.stuck.iter().filter_map(|ordinal| pod(observed, &format!("{name}-{ordinal}"))));
+        replace(&name, &step.stuck);
         if step.holds {
             held.sets.push(name);
         } else if let Some(spec) = &mut children.stateful_set.spec {
