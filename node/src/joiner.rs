@@ -40,6 +40,9 @@ pub struct Entry {
     pub addresses: Vec<Multiaddr>,
 }
 
+/// A bootstrap is one peer; who tells of more before it has answered is told of at once.
+const MAX_EARLY: usize = 16;
+
 /// What a node joins with.
 #[derive(Debug)]
 pub struct JoinerConfig {
@@ -77,6 +80,7 @@ impl Joiner {
     ) -> Self {
         let (leave, left) = oneshot::channel();
         let events = network.events();
+        let early = (!config.entries.is_empty()).then(Vec::new);
         let task = Task {
             join: Join::new(
                 JoinSettings {
@@ -90,6 +94,7 @@ impl Joiner {
             ),
             publisher: Arc::new(Publisher { network: network.clone(), config }),
             network,
+            early,
             report: Box::new(report),
             outcomes: JoinSet::new(),
             announced: BTreeSet::new(),
@@ -114,6 +119,9 @@ fn seed(peer: PeerId) -> u64 {
 struct Task {
     join: Join,
     network: Network,
+    /// Peers of the routing table that came before the answer to the dial that brought them: the network tells of both on
+    /// ways of their own. `None` once a bootstrap was entered.
+    early: Option<Vec<PeerId>>,
     publisher: Arc<Publisher>,
     report: Box<dyn FnMut(JoinReport) + Send>,
     /// Dials and announcements under way: one for each bootstrap, and one.
@@ -217,7 +225,10 @@ impl Task {
     fn on_network(&mut self, event: &NetEvent) -> Option<JoinEvent> {
         match *event {
             NetEvent::RoutingUpdated { peer } => {
-                (self.report)(JoinReport::RoutingUpdated { peer });
+                match &mut self.early {
+                    Some(early) if early.len() < MAX_EARLY => early.push(peer),
+                    _ => (self.report)(JoinReport::RoutingUpdated { peer }),
+                }
                 Some(JoinEvent::RoutingUpdated)
             }
             NetEvent::Bootstrapped { query } => {
@@ -292,6 +303,9 @@ impl Task {
         let network = self.network.clone();
         let addresses = self.publisher.config.entries[bootstrap].addresses.clone();
         (self.report)(JoinReport::DhtStarted { peer });
+        for peer in self.early.take().into_iter().flatten() {
+            (self.report)(JoinReport::RoutingUpdated { peer });
+        }
         // Commands keep their order, so nothing is waited for but room in the queue.
         tokio::spawn(async move {
             network.keep(peer, true).await;
