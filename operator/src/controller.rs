@@ -126,7 +126,8 @@ pub async fn run(
         .reflect(writer)
         .touched_objects()
         .try_filter(move |resource| {
-            let is_echo = remembered.memory.is_echo(&cluster_of(resource), resource.resource_version());
+            let is_echo =
+                remembered.memory.is_echo(&cluster_of(resource), resource.resource_version().as_deref());
             std::future::ready(!is_echo)
         });
 

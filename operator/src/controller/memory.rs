@@ -56,10 +56,10 @@ impl Memory {
     }
 
     /// Whether a watch that tells of this version tells of nothing but what was written here.
-    pub(super) fn is_echo(&self, cluster: &ClusterRef, version: Option<String>) -> bool {
+    pub(super) fn is_echo(&self, cluster: &ClusterRef, version: Option<&str>) -> bool {
         let all = self.lock();
         let written = all.get(cluster).and_then(|notes| notes.written.as_ref());
-        written.is_some_and(|written| version.is_some() && written.version == version)
+        written.is_some_and(|written| version.is_some() && written.version.as_deref() == version)
     }
 
     /// The ShardCluster is gone.
