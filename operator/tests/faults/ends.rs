@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::call::{Call, Verb};
 use crate::objects::Place;
 use crate::server::{Fault, Server};
-use crate::world::{World, at, changes, check_written_once, cluster, difference, shape};
+use crate::world::{World, at, check_written_once, cluster, difference, shape, writes};
 
 fn of_kind(kind: &'static str) -> impl Fn(&Call) -> bool {
     move |call| call.verb == Verb::List && call.place.kind == kind
@@ -32,16 +32,16 @@ async fn nothing_is_written_before_all_that_is_there_is_known() {
             let first = World::with_tiny();
             first.until_done("tiny").await;
             first.is_quiet().await;
-            let (server, before) = (first.server.clone(), changes(&first.server));
+            let (server, before) = (first.server.clone(), writes(&first.server));
             first.stop().await;
             server.fail(usize::MAX, fault, of_kind(kind));
             let second = World::on(server, 4);
             sleep(Duration::from_secs(1800)).await;
-            assert_eq!(changes(&second.server), before, "{told}");
+            assert_eq!(writes(&second.server), before, "{told}");
             second.server.heal();
             second.until("the operator looks", looks).await;
             second.is_quiet().await;
-            assert_eq!(changes(&second.server), before, "{told}: all was there");
+            assert_eq!(writes(&second.server), before, "{told}: all was there");
             second.stop().await;
         }
     }

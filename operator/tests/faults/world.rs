@@ -209,6 +209,13 @@ pub(crate) fn check_written_once(server: &Server, told: &str) {
     assert!(often.is_empty(), "{told}: {often:#?}");
 }
 
+/// Requests that were to change something, whether they did or not.
+pub(crate) fn writes(server: &Server) -> Vec<String> {
+    let state = server.lock();
+    let writes = state.seen.iter().filter(|seen| !seen.call.verb.reads());
+    writes.map(|seen| seen.call.to_string()).collect()
+}
+
 /// How often each object was changed.
 pub(crate) fn changes(server: &Server) -> BTreeMap<Place, usize> {
     let mut counts = BTreeMap::new();
