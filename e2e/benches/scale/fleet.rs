@@ -125,7 +125,7 @@ impl Fleet {
             let metadata = value["metadata"].as_object_mut().unwrap();
             metadata.retain(|key, _| matches!(&**key, "name" | "labels" | "annotations"));
             // The API server gives each its own.
-            if let Some(spec) = value["spec"].as_object_mut() {
+            if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
                 spec.retain(|key, _| !matches!(&**key, "clusterIPs" | "clusterIP"));
             }
             value

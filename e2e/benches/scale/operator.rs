@@ -99,8 +99,8 @@ impl Operator {
 
     pub(crate) async fn until_reconciled(&self, clusters: usize) {
         until("all ShardClusters were looked at", || async {
-            let well = self.sum(r#"shardcluster_operator_reconciles_total{result="Success"}"#).await;
-            (well >= clusters as u64).then_some(())
+            let known = self.sum("shardcluster_operator_shardclusters{").await;
+            (known >= clusters as u64).then_some(())
         })
         .await;
     }

@@ -26,16 +26,17 @@ pub fn give_back_freed_memory() {
         }
         // Without the thread the program holds more than it needs, and works.
         let _ = std::thread::Builder::new().name("heap".into()).stack_size(64 << 10).spawn(|| {
-            let mut kept = resident();
+            let (mut kept, mut left) = (resident(), free());
             loop {
                 std::thread::sleep(LOOK);
-                // What was given back still counts as free: only a process that has grown since has something to give.
-                let now = resident();
-                if now > kept + MUCH && free() > MUCH {
+                // What was given back still counts as free: there is something to give where the process has grown since,
+                // or where more has become free, as when the last look was in the middle of a flood.
+                let (now, unused) = (resident(), free());
+                if unused > MUCH && (now > kept + MUCH || unused > left + MUCH) {
                     trim();
-                    kept = resident();
+                    (kept, left) = (resident(), free());
                 } else {
-                    kept = kept.min(now);
+                    (kept, left) = (kept.min(now), left.min(unused));
                 }
             }
         });
