@@ -22,7 +22,9 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use k8s_openapi::jiff::Timestamp;
+use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, Config, Controller, Error as RunError};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Client, ResourceExt};
 use thiserror::Error;
@@ -56,6 +58,10 @@ const PASS: Duration = Duration::from_secs(600);
 const GRACE: Duration = Duration::from_secs(20);
 /// Several events of one cause are one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(100);
+
+/// A ShardCluster as it is watched: that it is there. A reconcile reads it, so that one which cannot be read, because it
+/// is of a newer definition, holds up no other.
+type Seen = PartialObjectMeta<ShardCluster>;
 
 /// What all reconciles share.
 struct Context {
@@ -113,26 +119,26 @@ pub async fn run(
 
     let (reader, writer) = reflector::store();
     let remembered = Arc::clone(&context);
-    let clusters =
-        watcher(scoped::<ShardCluster>(&context.client, namespace.as_deref()), watcher::Config::default())
-            .default_backoff()
-            .modify(|resource| {
-                // A reconcile reads it anew: this is to know which there are.
-                resource.status = None;
-                resource.managed_fields_mut().clear();
-            })
-            .reflect(writer)
-            .touched_objects()
-            .try_filter(move |resource| std::future::ready(!remembered.memory.is_echo(resource)));
+    let all = scoped::<Seen>(&context.client, namespace.as_deref());
+    let clusters = watcher(all, watcher::Config::default())
+        .default_backoff()
+        .modify(|resource| resource.managed_fields_mut().clear())
+        .reflect(writer)
+        .touched_objects()
+        .try_filter(move |resource| {
+            let is_echo =
+                remembered.memory.is_echo(&cluster_of(resource), resource.resource_version().as_deref());
+            std::future::ready(!is_echo)
+        });
 
     let own = metrics.clone();
     let queued = move |cluster: &ClusterRef| metrics.queued(cluster.clone());
     let config = Config::default().concurrency(context.settings.concurrency).debounce(DEBOUNCE);
-    let clusters = clusters.inspect_ok(move |resource| own.queued(ClusterRef::from_obj(resource)));
+    let clusters = clusters.inspect_ok(move |resource| own.queued(cluster_of(resource)));
     let reconciles = Controller::for_stream(clusters, reader.clone())
         .with_config(config)
-        .reconcile_on(stream(watches.news).inspect(queued.clone()))
-        .reconcile_on(stream(answers).inspect(queued))
+        .reconcile_on(stream(watches.news).inspect(queued.clone()).map(seen))
+        .reconcile_on(stream(answers).inspect(queued).map(seen))
         .graceful_shutdown_on(shutdown.clone())
         .run(reconcile, |_, never, _| match *never {}, Arc::clone(&context))
         .for_each(|result| {
@@ -171,6 +177,14 @@ pub async fn run(
     }
 }
 
+fn cluster_of(seen: &Seen) -> ClusterRef {
+    ClusterRef::new(&seen.name_any()).within(&seen.namespace().unwrap_or_default())
+}
+
+fn seen(cluster: ClusterRef) -> ObjectRef<Seen> {
+    cluster.into_kind_unchecked(())
+}
+
 fn stream<T: Send + 'static>(
     mut receiver: mpsc::Receiver<T>,
 ) -> impl futures::Stream<Item = T> + Send + 'static {
@@ -178,8 +192,8 @@ fn stream<T: Send + 'static>(
 }
 
 /// In a span of its own; a failure is told of in it, and is one to try again.
-async fn reconcile(resource: Arc<ShardCluster>, context: Arc<Context>) -> Result<Action, Infallible> {
-    let cluster = ClusterRef::from_obj(&*resource);
+async fn reconcile(resource: Arc<Seen>, context: Arc<Context>) -> Result<Action, Infallible> {
+    let cluster = cluster_of(&resource);
     let span = logs::reconcile(&cluster);
     let metrics = &context.telemetry.metrics;
     metrics.started(&cluster);
@@ -200,7 +214,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     // Reads the cluster.
     let sources = Sources { client, shelves, gateways };
     let observed = sources.observe(cluster_ref).await.map_err(ReconcileError::Observe)?;
-    let Some(observed) = observed else { return Ok(Action::await_change()) };
+    let Some(mut observed) = observed else { return Ok(Action::await_change()) };
     // No client.
     // A newer image waits until it is this one's turn.
     let last = observed.resource.status.as_ref();
@@ -244,6 +258,8 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
         && applied.writes > 0
     {
         info!(writes = applied.writes, "applied");
+        // No watch tells of Secrets, and the bootstrap's addresses have the names of their keys.
+        observed.secrets.identities = Some(desired.secrets.identities.clone());
     }
     // Their first answer, or silence, is near: until then nothing can be said that would not be wrong a moment later.
     if applied.is_ok() && observed.gateway == GatewayView::Asking {
@@ -276,7 +292,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
 fn failed(cluster: &ClusterRef, error: &ReconcileError, context: &Context) -> Action {
     let class = policy::of(error);
     let failures = context.memory.failed(cluster);
-    let delay = policy::delay(class, failures, policy::jitter());
+    let delay = policy::delay(class, failures, policy::jitter()).max(policy::asked_to_wait(error));
     context.telemetry.metrics.failed(class);
     warn!(error = %words(error), ?class, failures, ?delay, "reconcile failed");
     Action::requeue(delay)

@@ -30,6 +30,7 @@ pub mod keys;
 pub mod lead;
 pub mod loss;
 pub mod observe;
+pub mod patience;
 pub mod peer_id;
 mod quantity;
 pub mod rollout;

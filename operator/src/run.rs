@@ -27,6 +27,7 @@ use tracing::{error, info};
 use crate::controller::{self, GatewayPort, words};
 use crate::http;
 use crate::lead::{self, Candidate, Fence, LeadError};
+use crate::patience::Patience;
 use crate::settings::Settings;
 use crate::telemetry::logs::{self, LogFormat};
 use crate::telemetry::{CountWrites, Health, Telemetry};
@@ -136,7 +137,8 @@ async fn term(
         Ok(builder) => builder,
         Err(error) => return error!(error = %words(&error), "cannot make another client"),
     };
-    let client = builder.with_layer(&CountWrites(telemetry.metrics.clone())).with_layer(&fence).build();
+    let builder = builder.with_layer(&Patience).with_layer(&CountWrites(telemetry.metrics.clone()));
+    let client = builder.with_layer(&fence).build();
     let gateways = GatewayPort(HTTP_PORT);
     let pulse = pulse(telemetry.health.clone());
     select! {

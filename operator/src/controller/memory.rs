@@ -55,13 +55,11 @@ impl Memory {
         Some(self.lock().get(cluster)?.written.as_ref()?.at)
     }
 
-    /// Whether a watch tells of nothing but what was written here.
-    pub(super) fn is_echo(&self, resource: &ShardCluster) -> bool {
+    /// Whether a watch that tells of this version tells of nothing but what was written here.
+    pub(super) fn is_echo(&self, cluster: &ClusterRef, version: Option<&str>) -> bool {
         let all = self.lock();
-        let written = all.get(&ClusterRef::from_obj(resource)).and_then(|notes| notes.written.as_ref());
-        written.is_some_and(|written| {
-            written.version.is_some() && written.version == resource.resource_version()
-        })
+        let written = all.get(cluster).and_then(|notes| notes.written.as_ref());
+        written.is_some_and(|written| version.is_some() && written.version.as_deref() == version)
     }
 
     /// The ShardCluster is gone.

@@ -30,11 +30,27 @@ pub enum Class {
 
 pub(super) fn of(error: &ReconcileError) -> Class {
     match error {
-        ReconcileError::Observe(ObserveError::Get { source, .. }) => of_api(source),
-        ReconcileError::Observe(ObserveError::Kept { .. }) => Class::Internal,
         ReconcileError::Apply(error) => of_apply(error),
-        ReconcileError::Status(WriteStatusError::Write { source, .. }) => of_api(source),
-        ReconcileError::Keys(_) | ReconcileError::Status(WriteStatusError::Json(_)) => Class::Internal,
+        error => api(error).map_or(Class::Internal, of_api),
+    }
+}
+
+/// What a busy API server says of when to come again.
+pub(super) fn asked_to_wait(error: &ReconcileError) -> Duration {
+    let Some(kube::Error::Api(status)) = api(error) else { return Duration::ZERO };
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    Duration::from_secs(seconds.into()).min(LAST)
+}
+
+fn api(error: &ReconcileError) -> Option<&kube::Error> {
+    match error {
+        ReconcileError::Observe(ObserveError::Get { source, .. })
+        | ReconcileError::Apply(ApplyError::Write { source, .. })
+        | ReconcileError::Status(WriteStatusError::Write { source, .. }) => Some(source),
+        ReconcileError::Observe(ObserveError::Kept { .. })
+        | ReconcileError::Apply(ApplyError::NotOurs { .. } | ApplyError::Json { .. })
+        | ReconcileError::Keys(_)
+        | ReconcileError::Status(WriteStatusError::Json(_)) => None,
     }
 }
 

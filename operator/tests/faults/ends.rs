@@ -24,6 +24,7 @@ async fn nothing_is_written_before_all_that_is_there_is_known() {
         Fault::Busy(1),
         Fault::Unreachable,
         Fault::Garbage,
+        Fault::Silence,
     ];
     for kind in kinds {
         for fault in faults {

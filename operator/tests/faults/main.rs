@@ -31,19 +31,23 @@ const PLACES: [(&str, Matches); 8] = [
     ("the status", Call::is_status),
 ];
 
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 10] = [
     Fault::Code(409, "Conflict"),
     Fault::Busy(1),
+    Fault::Busy(30),
     Fault::Code(500, "InternalError"),
     Fault::Code(503, "ServiceUnavailable"),
     Fault::Code(504, "Timeout"),
     Fault::Unreachable,
     Fault::Lost,
     Fault::Garbage,
+    Fault::Silence,
 ];
 
 /// So often each of them fails.
 const TIMES: usize = 3;
+/// What an API server may take.
+const PATIENCE: Duration = Duration::from_secs(75);
 /// What a reconcile waits for more of its kind.
 const DEBOUNCE: Duration = Duration::from_millis(110);
 
@@ -88,6 +92,11 @@ fn check_waits(told: &str, fault: Fault, waits: &[Duration]) {
         let full = Duration::from_millis(500) * 2_u32.pow(failure);
         let expected = match fault {
             Fault::Code(409, _) => Duration::ZERO..=DEBOUNCE,
+            Fault::Busy(seconds) => {
+                let asked = Duration::from_secs(seconds.into());
+                asked.max(full / 2)..=asked.max(full) + DEBOUNCE
+            }
+            Fault::Silence => PATIENCE + full / 2..=PATIENCE + full + DEBOUNCE,
             _ => full / 2..=full + DEBOUNCE,
         };
         assert!(expected.contains(wait), "{told}: {waits:?}");

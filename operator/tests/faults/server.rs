@@ -17,9 +17,10 @@ use hyper::{Request, Response};
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
+use shard_operator::patience::Patience;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tower::{BoxError, Service};
+use tower::{BoxError, Layer, Service};
 
 use crate::call::{Call, Verb};
 use crate::objects::{Objects, Place, Refusal};
@@ -82,7 +83,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.clone(), "default")
+        Client::new(Patience.layer(self.clone()), "default")
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
