@@ -47,6 +47,7 @@ use crate::telemetry::{Telemetry, logs};
 use crate::validate::validate;
 use crate::watch::{self, ClusterRef, Shelves, scoped};
 use memory::Memory;
+use policy::BackOff;
 pub use policy::Class;
 pub(crate) use policy::words;
 use upgrade::Turn;
@@ -195,8 +196,12 @@ fn stream<T: Send + 'static>(
 async fn reconcile(resource: Arc<Seen>, context: Arc<Context>) -> Result<Action, Infallible> {
     let cluster = cluster_of(&resource);
     let span = logs::reconcile(&cluster);
+    let generation = resource.metadata.generation;
     let metrics = &context.telemetry.metrics;
     metrics.started(&cluster);
+    if let Some(rest) = context.memory.rest(&cluster, generation) {
+        return Ok(Action::requeue(rest));
+    }
     let begun = Instant::now();
     let ended = steps(&cluster, &context).instrument(span.clone()).await;
     metrics.reconciled(ended.is_ok(), begun.elapsed());
@@ -205,7 +210,7 @@ async fn reconcile(resource: Arc<Seen>, context: Arc<Context>) -> Result<Action,
             context.memory.succeeded(&cluster);
             action
         }
-        Err(error) => span.in_scope(|| failed(&cluster, &error, &context)),
+        Err(error) => span.in_scope(|| failed(&cluster, generation, &error, &context)),
     })
 }
 
@@ -289,10 +294,17 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
 }
 
 /// When to try again.
-fn failed(cluster: &ClusterRef, error: &ReconcileError, context: &Context) -> Action {
+fn failed(
+    cluster: &ClusterRef,
+    generation: Option<i64>,
+    error: &ReconcileError,
+    context: &Context,
+) -> Action {
     let class = policy::of(error);
     let failures = context.memory.failed(cluster);
     let delay = policy::delay(class, failures, policy::jitter()).max(policy::asked_to_wait(error));
+    let back_off = BackOff { generation, until: Instant::now() + delay };
+    context.memory.waits(cluster, policy::holds_news(error).then_some(back_off));
     context.telemetry.metrics.failed(class);
     warn!(error = %words(error), ?class, failures, ?delay, "reconcile failed");
     Action::requeue(delay)

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kube::ResourceExt;
 use tokio::time::Instant;
 
+use super::policy::BackOff;
 use crate::crd::ShardCluster;
 use crate::watch::ClusterRef;
 
@@ -18,6 +20,8 @@ pub(super) struct Memory(Mutex<HashMap<ClusterRef, Notes>>);
 struct Notes {
     /// Failures in a row.
     failures: u32,
+    /// Of the last of them, where news has to wait.
+    back_off: Option<BackOff>,
     written: Option<Written>,
 }
 
@@ -40,8 +44,18 @@ impl Memory {
 
     pub(super) fn succeeded(&self, cluster: &ClusterRef) {
         if let Some(notes) = self.lock().get_mut(cluster) {
-            notes.failures = 0;
+            (notes.failures, notes.back_off) = (0, None);
         }
+    }
+
+    /// News waits so from now on, or not at all.
+    pub(super) fn waits(&self, cluster: &ClusterRef, back_off: Option<BackOff>) {
+        self.lock().entry(cluster.clone()).or_default().back_off = back_off;
+    }
+
+    /// How much longer a spec of this generation is not to be tried, if so.
+    pub(super) fn rest(&self, cluster: &ClusterRef, generation: Option<i64>) -> Option<Duration> {
+        self.lock().get(cluster)?.back_off?.rest(generation, Instant::now())
     }
 
     /// A status was written just now, and this came of it.

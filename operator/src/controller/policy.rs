@@ -4,6 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelValue;
+use tokio::time::Instant;
 
 use super::{ReconcileError, WriteStatusError};
 use crate::apply::ApplyError;
@@ -84,6 +85,32 @@ pub(super) fn delay(class: Class, failures: u32, jitter: f64) -> Duration {
     doubled.min(LAST).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
+/// What failed, and when it is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BackOff {
+    /// Of the spec that was tried.
+    pub(super) generation: Option<i64>,
+    pub(super) until: Instant,
+}
+
+impl BackOff {
+    /// How much longer news has to wait, if at all. Another spec may be what helps.
+    pub(super) fn rest(&self, generation: Option<i64>, now: Instant) -> Option<Duration> {
+        let rest = self.until.saturating_duration_since(now);
+        (self.generation == generation && !rest.is_zero()).then_some(rest)
+    }
+}
+
+/// Whether news waits for the next attempt: an API server that fails is not asked more often because much happens. Who wrote
+/// in between is best known at once; and of a write that is refused, and of pods all the while, the status tells.
+pub(super) fn holds_news(error: &ReconcileError) -> bool {
+    match of(error) {
+        Class::Conflict => false,
+        Class::Refused => !matches!(error, ReconcileError::Apply(_)),
+        Class::Api | Class::Internal => true,
+    }
+}
+
 /// From 0 to 1. Without random bytes there is no jitter, which is no reason to stop.
 pub(super) fn jitter() -> f64 {
     getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX))
@@ -146,6 +173,54 @@ mod tests {
         assert!(full.windows(2).all(|pair| pair[0] <= pair[1]), "{full:?}");
         assert_eq!(full[19], LAST);
         assert_eq!(delay(Class::Api, u32::MAX, 0.0), LAST / 2);
+    }
+
+    #[test]
+    fn news_waits_for_the_next_attempt_and_another_spec_does_not() {
+        let now = Instant::now();
+        let (long, second) = (Duration::from_secs(9), Duration::from_secs(1));
+        let back_off = BackOff { generation: Some(1), until: now + long };
+        let table = [
+            (Some(1), now, Some(long)),
+            (Some(1), now + long - second, Some(second)),
+            (Some(1), now + long, None),
+            (Some(1), now + long + second, None),
+            (Some(2), now, None),
+            (None, now, None),
+        ];
+        for (generation, at, rest) in table {
+            assert_eq!(back_off.rest(generation, at), rest, "{generation:?}, {:?}", at - now);
+        }
+    }
+
+    #[test]
+    fn news_waits_unless_it_helps_or_the_status_goes_on() {
+        let (kind, namespace, name) = (String::new(), String::new(), String::new());
+        let reads = |code| {
+            let (kind, namespace, name) = (kind.clone(), namespace.clone(), name.clone());
+            ReconcileError::Observe(ObserveError::Get { kind, namespace, name, source: api(code) })
+        };
+        let applies = |code| {
+            let (kind, namespace, name) = (kind.clone(), namespace.clone(), name.clone());
+            let (action, source) = ("apply", api(code));
+            ReconcileError::Apply(ApplyError::Write { action, kind, namespace, name, source })
+        };
+        let tells = |code| {
+            let (namespace, name) = (namespace.clone(), name.clone());
+            ReconcileError::Status(WriteStatusError::Write { namespace, name, source: api(code) })
+        };
+        for (code, read, apply, status) in [
+            (409, false, false, false),
+            (401, true, true, true),
+            (403, true, false, true),
+            (422, true, false, true),
+            (429, true, true, true),
+            (500, true, true, true),
+            (503, true, true, true),
+        ] {
+            let found = [reads(code), applies(code), tells(code)].map(|error| holds_news(&error));
+            assert_eq!(found, [read, apply, status], "{code}");
+        }
     }
 
     #[test]
