@@ -7,9 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
-use shard_wire::announce::{Capabilities, FileInfo, MemberInfo, ReplicaState, ShardInfo};
+use shard_wire::announce::{Capabilities, MemberInfo, ReplicaState, ShardInfo};
 use shard_wire::layers::LayerRange;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -18,6 +17,7 @@ use crate::clock::{now_ms, sleep_until};
 use crate::join::{Join, JoinAction, JoinEvent, JoinSettings};
 use crate::net::{NetError, NetEvent, Network};
 
+mod config;
 mod files;
 mod publish;
 mod report;
@@ -26,43 +26,14 @@ use files::{Files, Turn};
 use publish::{Published, Publisher, Registered, Said};
 use report::told;
 
+pub use config::{Entry, JoinerConfig};
 pub use report::JoinReport;
 
 /// A withdrawal that no peer has stored by then is given up: records expire.
 const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One entry to the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Who must answer, where that is known.
-    pub peer: Option<PeerId>,
-    /// Where, the preferred first.
-    pub addresses: Vec<Multiaddr>,
-}
-
 /// A bootstrap is one peer; who tells of more before it has answered is told of at once.
 const MAX_EARLY: usize = 16;
-
-/// What a node joins with.
-#[derive(Debug)]
-pub struct JoinerConfig {
-    /// The cluster.
-    pub cluster: String,
-    /// Signs announcements; the network's own.
-    pub keypair: Keypair,
-    /// Start of this process, milliseconds since the Unix epoch.
-    pub incarnation: u64,
-    /// The bootstraps.
-    pub entries: Vec<Entry>,
-    /// The shards to announce, as they are at any moment; `None` for gateways and tools.
-    pub shards: Option<watch::Receiver<Vec<ShardInfo>>>,
-    /// What to announce beside shards: a gateway always, a node while it is a spare.
-    pub member: Option<watch::Receiver<Option<MemberInfo>>>,
-    /// The files to register, whole and verified ones.
-    pub files: Option<watch::Receiver<Vec<FileInfo>>>,
-    /// Announcements are repeated at this interval.
-    pub refresh_interval: Duration,
-}
 
 /// A node that has begun to join. Dropping it leaves as well, and waits for nobody to hear it; see [`Joiner::leave`].
 #[derive(Debug)]

@@ -4,8 +4,8 @@
 //!  ShardClusters ─────────────────────┐
 //!  watch: what they own, their pods ──┼▶ queue, one entry per ShardCluster ─▶ reconcile, bounded
 //!  gateways: their answers ───────────┘           ▲                                │
-//!                                                 └── after a back-off ◀───────────┤
-//!  reconcile: observe ─▶ validate ─▶ keys ─▶ desired ─▶ rollout ─▶ apply ─▶ status ───────────┘
+//!                                                 └── after a back-off ◀───────────┘
+//!  reconcile: observe ─▶ validate ─▶ keys, facts ─▶ desired ─▶ rollout ─▶ loss ─▶ apply ─▶ status ─▶ events
 //! ```
 //! No step calls an earlier one: what pods and gateways do with a write comes back with the next `observe`.
 
@@ -220,8 +220,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let sources = Sources { client, shelves, gateways };
     let observed = sources.observe(cluster_ref).await.map_err(ReconcileError::Observe)?;
     let Some(mut observed) = observed else { return Ok(Action::await_change()) };
-    // No client.
-    // A newer image waits until it is this one's turn.
+    // No client. A newer image waits until it is this one's turn.
     let last = observed.resource.status.as_ref();
     let is_due = upgrade::is_due(&observed.resource, settings);
     let waits = is_due && !turn.take(cluster_ref, upgrade::stake(last, None), Instant::now());

@@ -89,16 +89,7 @@ mod tests {
                 "shards": {"count": 2, "replicas": replicas},
             },
         }));
-        let settings = crate::settings::Settings {
-            node_image: "node:1".into(),
-            cuda_suffix: String::new(),
-            auto_upgrade: false,
-            namespace: "operator".into(),
-            monitoring_namespaces: Vec::new(),
-            watch_namespace: None,
-            concurrency: 1,
-        };
-        crate::validate::validate(&resource.unwrap(), &settings).unwrap()
+        crate::validate::validate(&resource.unwrap(), &crate::settings::Settings::example()).unwrap()
     }
 
     fn holding(name: &str, data: BTreeMap<String, ByteString>) -> Option<Secret> {

@@ -52,6 +52,23 @@ pub struct Observed {
     pub volumes: Vec<PersistentVolume>,
 }
 
+#[cfg(test)]
+impl Observed {
+    /// The resource, and nothing else.
+    pub(crate) fn nothing_of(resource: ShardCluster) -> Self {
+        Self {
+            resource,
+            children: Children::default(),
+            claims: Vec::new(),
+            secrets: HeldSecrets::default(),
+            pods: Vec::new(),
+            gateway: GatewayView::NotReady,
+            nodes: Vec::new().into(),
+            volumes: Vec::new(),
+        }
+    }
+}
+
 /// What a resource owns.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs, reason = "the names are those of the kinds")]

@@ -18,3 +18,19 @@ pub struct Settings {
     /// ShardClusters that are reconciled at the same time.
     pub concurrency: u16,
 }
+
+#[cfg(test)]
+impl Settings {
+    /// As flags have them that say nothing, but for the image.
+    pub(crate) fn example() -> Self {
+        Self {
+            node_image: "node:1".into(),
+            cuda_suffix: "-cuda".into(),
+            auto_upgrade: false,
+            namespace: "operator".into(),
+            monitoring_namespaces: Vec::new(),
+            watch_namespace: None,
+            concurrency: 1,
+        }
+    }
+}

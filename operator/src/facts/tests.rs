@@ -3,7 +3,6 @@ use shard_wire::pipeline::{NextPlan, Origin};
 
 use super::*;
 use crate::crd::ShardCluster;
-use crate::keys::HeldSecrets;
 use crate::observe::Children;
 use crate::settings::Settings;
 use crate::validate::validate;
@@ -61,15 +60,6 @@ fn found(
         "status": status,
     }))
     .unwrap();
-    let settings = Settings {
-        node_image: "node:1".into(),
-        cuda_suffix: String::new(),
-        auto_upgrade: false,
-        namespace: "operator".into(),
-        monitoring_namespaces: Vec::new(),
-        watch_namespace: None,
-        concurrency: 1,
-    };
     let set = |plan: &str| {
         serde_json::from_value(json!({
             "metadata": {"name": "tiny-shard-0"},
@@ -79,15 +69,10 @@ fn found(
     };
     let observed = Observed {
         children: Children { stateful_sets: taken.map(set).into_iter().collect(), ..Children::default() },
-        claims: Vec::new(),
-        secrets: HeldSecrets::default(),
-        pods: Vec::new(),
         gateway,
-        nodes: Vec::new().into(),
-        volumes: Vec::new(),
-        resource,
+        ..Observed::nothing_of(resource)
     };
-    let cluster = validate(&observed.resource, &settings).unwrap();
+    let cluster = validate(&observed.resource, &Settings::example()).unwrap();
     let plan = plan(&cluster, &observed)?;
     assert_eq!(plan.shards.len(), shards as usize);
     Some(plan.name)

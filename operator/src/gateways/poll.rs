@@ -55,3 +55,66 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::net::SocketAddr;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Answers each connection's first request with the next of these, then closes it; `None` closes it at once. What was
+    /// asked is kept.
+    async fn gateway(answers: Vec<Option<&'static str>>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (at, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let (mut answers, kept) = (VecDeque::from(answers), Arc::clone(&asked));
+        tokio::spawn(async move {
+            while let Some(answer) = answers.pop_front() {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4096];
+                let length = stream.read(&mut request).await.unwrap();
+                let head = String::from_utf8_lossy(&request[..length]).lines().next().unwrap().to_owned();
+                kept.lock().unwrap().push(head);
+                if let Some(revision) = answer {
+                    let status = PipelineStatus { revision: revision.into(), ..PipelineStatus::default() };
+                    let body = serde_json::to_string(&status).unwrap();
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                        body.len()
+                    );
+                    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+                }
+            }
+        });
+        (at, asked)
+    }
+
+    #[tokio::test]
+    async fn one_failure_is_none_silence_is_told_once_and_an_answer_ends_it() {
+        let answers = vec![Some("a"), None, Some("b"), None, None, None, Some("b")];
+        let (at, asked) = gateway(answers).await;
+        let (told, mut heard) = mpsc::channel(16);
+        let tell = move |answer: Result<PipelineStatus, GatewayError>| {
+            let told = told.clone();
+            async move { told.send(answer.map(|status| status.revision).ok()).await.unwrap() }
+        };
+        let polls = tokio::spawn(poll(Link::new(at, None), tell));
+        let mut all = Vec::new();
+        while all.len() < 4 {
+            all.push(timeout(Duration::from_secs(60), heard.recv()).await.unwrap().unwrap());
+        }
+        polls.abort();
+        assert_eq!(all, [Some("a".to_owned()), Some("b".to_owned()), None, Some("b".to_owned())]);
+        let asked = asked.lock().unwrap();
+        let since = |revision: &str| format!("GET /api/v1/pipeline?since={revision}&wait=25 HTTP/1.1");
+        assert_eq!(asked[..3], ["GET /api/v1/pipeline HTTP/1.1".to_owned(), since("a"), since("a")]);
+        assert_eq!(asked[6], "GET /api/v1/pipeline HTTP/1.1", "after a silence it says at once what it has");
+    }
+}

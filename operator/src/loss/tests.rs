@@ -2,8 +2,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::crd::ShardCluster;
-use crate::keys::HeldSecrets;
-use crate::observe::{Children, GatewayView};
 use crate::settings::Settings;
 use crate::validate::validate;
 
@@ -80,25 +78,13 @@ impl Scenery {
             "metadata": {"name": "a", "namespace": "n", "uid": "1"}, "spec": self.spec,
         }))
         .unwrap();
-        let settings = Settings {
-            node_image: "node:1".into(),
-            cuda_suffix: "-cuda".into(),
-            auto_upgrade: false,
-            namespace: "operator".into(),
-            monitoring_namespaces: Vec::new(),
-            watch_namespace: None,
-            concurrency: 1,
-        };
-        let cluster = validate(&resource, &settings).unwrap();
+        let cluster = validate(&resource, &Settings::example()).unwrap();
         let observed = Observed {
-            resource,
-            children: Children::default(),
             claims: serde_json::from_value(json!(self.claims)).unwrap(),
-            secrets: HeldSecrets::default(),
             pods: serde_json::from_value(json!(self.pods)).unwrap(),
-            gateway: GatewayView::NotReady,
             nodes: self.nodes.clone().into(),
             volumes: serde_json::from_value(json!(self.volumes)).unwrap(),
+            ..Observed::nothing_of(resource)
         };
         (cluster, observed)
     }

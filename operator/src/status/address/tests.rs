@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::crd::ShardCluster;
-use crate::observe::{Children, GatewayView};
+use crate::observe::Children;
 use crate::settings::Settings;
 use crate::validate::validate;
 
@@ -18,29 +18,16 @@ fn addresses(spec: &Value, services: &[Value], pods: &[Value], keys: &[(&str, &s
         "metadata": {"name": "llama", "namespace": "llm", "uid": "1"}, "spec": whole,
     }))
     .unwrap();
-    let settings = Settings {
-        node_image: "node:1".into(),
-        cuda_suffix: String::new(),
-        auto_upgrade: false,
-        namespace: "operator".into(),
-        monitoring_namespaces: Vec::new(),
-        watch_namespace: None,
-        concurrency: 1,
-    };
-    let cluster = validate(&resource, &settings).unwrap();
+    let cluster = validate(&resource, &Settings::example()).unwrap();
     let data = keys.iter().map(|(pod, seed)| ((*pod).to_owned(), ByteString(seed.as_bytes().to_vec())));
     let identities = Secret { data: Some(data.collect()), ..Secret::default() };
     let read =
         |values: &[Value]| values.iter().cloned().map(serde_json::from_value).map(Result::unwrap).collect();
     let observed = Observed {
-        resource,
         children: Children { services: read(services), ..Children::default() },
-        claims: Vec::new(),
         secrets: HeldSecrets { identities: Some(identities), ..HeldSecrets::default() },
         pods: pods.iter().cloned().map(serde_json::from_value).map(Result::unwrap).collect(),
-        gateway: GatewayView::NotReady,
-        nodes: Vec::new().into(),
-        volumes: Vec::new(),
+        ..Observed::nothing_of(resource)
     };
     bootstrap(&cluster, &observed)
 }
