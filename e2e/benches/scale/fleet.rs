@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 use shard_e2e::{ControlPlane, namespace, until};
 use shard_operator::crd::{ShardCluster, ShardClusterStatus, definition};
 
+use crate::owned;
+
 pub(crate) const SHARDS: u32 = 4;
 /// Requests at the same time, as many as the operator's reconciles.
 pub(crate) const CONCURRENCY: usize = 16;
@@ -90,7 +92,7 @@ impl Fleet {
         }
     }
 
-    /// All that the operator has made of the first one.
+    /// All that the operator has made of the first one, as it has named it.
     pub(crate) async fn children_of_first(&self) -> Vec<Value> {
         let mut all = Vec::new();
         all.extend(self.labelled::<ServiceAccount>().await);
@@ -117,20 +119,17 @@ impl Fleet {
     {
         let of = ListParams::default().labels(&format!("app.kubernetes.io/instance={}", name(0)));
         let list = self.api::<K>().list(&of).await.unwrap();
-        let bare = |object: K| {
-            let mut value = serde_json::to_value(object).unwrap();
+        let applied = |object: K| {
+            let object = serde_json::to_value(object).unwrap();
+            let all = object["metadata"]["managedFields"].as_array().unwrap();
+            let ours = all.iter().find(|entry| entry["manager"] == "shardcluster-operator").unwrap();
+            let mut value = owned::owned(&object, &ours["fieldsV1"]);
+            value["metadata"]["name"] = object["metadata"]["name"].clone();
             value["apiVersion"] = K::api_version(&()).into();
             value["kind"] = K::kind(&()).into();
-            value.as_object_mut().unwrap().remove("status");
-            let metadata = value["metadata"].as_object_mut().unwrap();
-            metadata.retain(|key, _| matches!(&**key, "name" | "labels" | "annotations"));
-            // The API server gives each its own.
-            if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
-                spec.retain(|key, _| !matches!(&**key, "clusterIPs" | "clusterIP"));
-            }
             value
         };
-        list.into_iter().map(bare).collect()
+        list.into_iter().map(applied).collect()
     }
 
     /// A pod for each gateway, ready, on loopback.

@@ -15,6 +15,7 @@
 mod fleet;
 mod gateway;
 mod operator;
+mod owned;
 mod plain;
 mod report;
 
@@ -70,6 +71,7 @@ async fn measure(args: &Args) {
     let made = began.elapsed();
     let objects = fleet.children_of_first().await;
     let created = operator.memory();
+    eprintln!("{created}");
     eprintln!("all is there after {made:.1?}");
 
     gateway::serve().await;
@@ -82,12 +84,14 @@ async fn measure(args: &Args) {
     tokio::time::sleep(Duration::from_secs(args.quiet)).await;
     let quiet = operator.sample().await.since(&before);
     let steady = operator.memory();
+    eprintln!("{steady}");
     eprintln!("nothing happened for {} s", args.quiet);
 
     let mut changes = fleet.change(args.changes).await;
     changes.sort();
     operator.until_quiet().await;
     let changed = operator.memory();
+    eprintln!("{changed}");
     eprintln!("{} specs were changed", args.changes);
     operator.stop();
     let began = Instant::now();
@@ -96,6 +100,7 @@ async fn measure(args: &Args) {
     let restarted = began.elapsed();
     again.until_quiet().await;
     let (rewritten, started) = (again.sample().await.writes, again.memory());
+    eprintln!("{started}");
     again.stop();
     eprintln!("it has started anew");
     drop(plane);
@@ -110,6 +115,7 @@ async fn measure(args: &Args) {
         Figure::time("the same, by the clock", made, Duration::from_secs(60)),
         Figure::mib("memory, the most", peak, 100),
         Figure::mib("memory, with all polls open", steady.now, 100),
+        Figure::mib("memory, after the new start", started.now, 100),
         Figure::count("writes while nothing happens", quiet.writes, 0),
         Figure::share("cores while nothing happens", quiet.cpu, Duration::from_secs(args.quiet), 0.05),
         Figure::time("spec change to child's change, p99", p99, Duration::from_secs(1)),

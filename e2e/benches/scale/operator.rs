@@ -41,6 +41,12 @@ pub(crate) struct Memory {
     pub(crate) peak: u64,
 }
 
+impl std::fmt::Display for Memory {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "the operator has {} MiB, and has had {} MiB", self.now >> 20, self.peak >> 20)
+    }
+}
+
 /// Since it started.
 #[derive(Clone, Copy)]
 pub(crate) struct Sample {
