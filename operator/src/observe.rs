@@ -29,7 +29,7 @@ use crate::desired::secrets::names;
 pub use crate::gateways::{GatewayView, Gateways};
 use crate::keys::HeldSecrets;
 use crate::loss::NodeView;
-use crate::watch::{ClusterRef, Shelved, Shelves};
+use crate::watch::{ClusterRef, Shelved, Shelves, UnpackError};
 
 /// What is there.
 #[derive(Clone, Debug)]
@@ -104,7 +104,7 @@ pub enum ObserveError {
         /// Whose.
         cluster: ClusterRef,
         /// Why.
-        source: serde_json::Error,
+        source: UnpackError,
     },
 }
 

@@ -33,7 +33,7 @@ use crate::crd::ShardCluster;
 use crate::desired::meta::{MANAGED_BY, MANAGER};
 pub use kinds::Shelved;
 pub use nodes::NodeShelf;
-pub use shelf::Shelf;
+pub use shelf::{Shelf, UnpackError};
 
 /// Namespace and name of a ShardCluster.
 pub type ClusterRef = ObjectRef<ShardCluster>;

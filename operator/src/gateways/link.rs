@@ -19,6 +19,8 @@ use tokio::time::timeout;
 const DEADLINE: Duration = Duration::from_secs(2);
 /// 4,096 replicas of a kilobyte each.
 const MAX_BYTES: usize = 8 << 20;
+/// What a connection has in memory while it waits; an answer's head has to fit.
+const READ_BYTES: usize = 4096;
 /// Bodies that are read at the same time, of all gateways: what they take stays bounded.
 static BODIES: Semaphore = Semaphore::const_new(8);
 
@@ -104,14 +106,8 @@ impl Link {
         let broken = |source| GatewayError::Exchange { at, source };
         let mut sender = match self.sender.take() {
             Some(sender) if !sender.is_closed() => sender,
-            _ => {
-                let stream =
-                    TcpStream::connect(at).await.map_err(|source| GatewayError::Connect { at, source })?;
-                let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-                // It ends by itself when the sender and the body are dropped.
-                tokio::spawn(connection);
-                sender
-            }
+            // There is one of these for each gateway, mostly idle: what only a new connection needs is not kept in it.
+            _ => Box::pin(connect(at)).await?,
         };
         sender.ready().await.map_err(broken)?;
         let path = since.map_or_else(|| pipeline::PATH.to_owned(), pipeline::changed_since);
@@ -131,4 +127,15 @@ impl Link {
         self.sender = Some(sender);
         serde_json::from_slice(&body).map_err(|source| GatewayError::Malformed { at, source })
     }
+}
+
+async fn connect(at: SocketAddr) -> Result<SendRequest<Empty<Bytes>>, GatewayError> {
+    let stream = TcpStream::connect(at).await.map_err(|source| GatewayError::Connect { at, source })?;
+    let mut http = http1::Builder::new();
+    http.read_buf_exact_size(Some(READ_BYTES));
+    let shaken = http.handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = shaken.map_err(|source| GatewayError::Exchange { at, source })?;
+    // It ends by itself when the sender and the body are dropped.
+    tokio::spawn(connection);
+    Ok(sender)
 }
