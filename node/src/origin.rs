@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use shard_wire::command::{OriginProgress, TorrentFile, TorrentPlan, Torrents};
+use shard_wire::command::{MAX_ERROR, OriginProgress, TorrentFile, TorrentPlan, Torrents};
 use shard_wire::manifest;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -170,11 +170,8 @@ impl Task {
             let again = pause(failed, error.class());
             let error = error.to_string();
             self.console.say(&report::origin_failed(&error, again));
-            self.status.send_modify(|status| {
-                status.state = State::Failed;
-                status.error = Some(error);
-                (status.bytes_per_s, status.eta_s) = (0.0, None);
-            });
+            self.status.send_modify(|status| status.state = State::Failed);
+            self.failed(error);
             sleep(again).await;
         }
     }
@@ -225,7 +222,7 @@ impl Task {
             Event::Retry { error, after } => {
                 let error = error.to_string();
                 self.console.say(&report::origin_retry(&error, after));
-                progress.fail(error);
+                self.failed(error);
             }
         };
         let obtained = obtain(source, dir, &mut on_event).await?;
@@ -271,10 +268,21 @@ impl Task {
         }
     }
 
+    /// Whoever waits for the model, here or elsewhere, learns why it does not come.
+    fn failed(&self, mut error: String) {
+        let known = self.known.read(Registry::origin).unwrap_or_default();
+        self.status.send_modify(|status| {
+            status.error = Some(error.clone());
+            (status.bytes_per_s, status.eta_s) = (0.0, None);
+        });
+        error.truncate(error.floor_char_boundary(MAX_ERROR));
+        self.known.origin(OriginProgress { error, ..known });
+    }
+
     fn ready(&self, plan: &str, manifest_sha256: &str, bytes: u64, files: Vec<TorrentFile>) {
         self.console.say(&report::origin_ready(plan, manifest_sha256, bytes, files.len()));
         let named = TorrentPlan { plan: plan.to_owned(), origin: true, seeders: Vec::new() };
-        let origin = Some(OriginProgress { percent: 100, bytes });
+        let origin = Some(OriginProgress { percent: 100, bytes, error: String::new() });
         self.known.own(Torrents { files, plans: vec![named], origin });
         self.status.send_modify(|status| {
             *status = OriginStatus {
@@ -323,26 +331,29 @@ impl Progress<'_> {
             status.percent = percent;
             status.eta_s = total.and_then(|total| meter::eta(bytes, total, rate));
         });
-        if self.state == State::Fetching && self.announced.is_none_or(|at| now.duration_since(at) >= ANNOUNCE)
-        {
-            self.announced = Some(now);
-            // Not every byte is news for the whole fleet.
-            let percent = percent as u8 / 5 * 5;
-            if self.task.known.read(Registry::origin).is_none_or(|known| known.percent != percent) {
-                self.task.known.origin(OriginProgress { percent, bytes });
-            }
-        }
+        self.announce(now, percent, bytes);
         if now.duration_since(self.told) >= TELL {
             self.told = now;
             self.task.console.say(&report::origin_progress(self.state, &self.task.status.borrow()));
         }
     }
 
-    fn fail(&self, error: String) {
-        self.task.status.send_modify(|status| {
-            status.error = Some(error);
-            (status.bytes_per_s, status.eta_s) = (0.0, None);
-        });
+    /// Not every byte is news for the whole fleet; that the trouble is over is.
+    fn announce(&mut self, now: Instant, percent: f64, bytes: u64) {
+        let before = self.task.known.read(Registry::origin);
+        let mut next = before.clone().unwrap_or_default();
+        if self.task.status.borrow().error.is_none() {
+            next.error.clear();
+        }
+        if self.state == State::Fetching && self.announced.is_none_or(|at| now.duration_since(at) >= ANNOUNCE)
+        {
+            self.announced = Some(now);
+            (next.percent, next.bytes) = (percent as u8 / 5 * 5, bytes);
+        }
+        let is_news = |before: &OriginProgress| before.percent != next.percent || before.error != next.error;
+        if before.as_ref().is_none_or(is_news) {
+            self.task.known.origin(next);
+        }
     }
 }
 

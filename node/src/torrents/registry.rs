@@ -126,8 +126,9 @@ impl Registry {
 
     /// How far the origin is: this node, or what others say of theirs, of several the one that is furthest.
     pub fn origin(&self) -> Option<OriginProgress> {
-        let others = self.reports.values().filter_map(|report| report.origin);
-        self.own.origin.or_else(|| others.max_by_key(|origin| (origin.percent, origin.bytes)))
+        let others = self.reports.values().filter_map(|report| report.origin.as_ref());
+        let furthest = || others.max_by_key(|origin| (origin.percent, origin.bytes));
+        self.own.origin.as_ref().or_else(furthest).cloned()
     }
 
     /// The plan that an origin has made: this node, or others.

@@ -149,6 +149,7 @@ impl Task {
             percent: f32::from(progress.percent),
             bytes: progress.bytes,
             plan: plan.clone().unwrap_or_default(),
+            error: progress.error,
         };
         (self.origin, self.described) = (plan, described);
         self.look_at_seeders();

@@ -87,6 +87,25 @@ fn a_node_waits_for_a_plan_that_fits() {
 }
 
 #[test]
+fn what_an_origin_fails_at_reaches_its_gateway_and_so_does_the_end_of_it() {
+    let folder = Folder::new("late-model");
+    let model = folder.0.join("late.gguf");
+    let address = format!("127.0.0.1:{}", free_port());
+    let source = ["--model-source", model.to_str().unwrap(), "--shards", "2"];
+    let bootstrap = Bootstrap::at(&address, "tcp", &source);
+    let (_gateway, http) = bootstrap.gateway("tcp");
+    let failed = pipeline_when("the failure is told", &http, |seen| {
+        seen["origin"]["error"].as_str().is_some_and(|error| !error.is_empty())
+    });
+    let error = failed["origin"]["error"].as_str().unwrap();
+    assert!(error.contains("late.gguf: cannot be opened: No such file"), "{error}");
+    std::fs::copy(default_model(), &model).unwrap();
+    pipeline_when("the model is there", &http, |seen| {
+        seen["origin"]["error"] == "" && seen["manifest"].is_object()
+    });
+}
+
+#[test]
 fn a_fleet_goes_over_to_a_new_plan_when_all_of_it_is_there() {
     let old = origin(None, &["--shards", "2"]);
     let (_gateway, http) = old.gateway("tcp");

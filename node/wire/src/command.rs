@@ -28,6 +28,8 @@ pub const MAX_FILES: usize = 1024;
 pub const MAX_PLANS: usize = 16;
 /// Seeders that one message names for a file or plan at most; with all bounds reached it stays below the limit of a request.
 pub const MAX_SEEDERS: usize = 12;
+/// Bytes of an error's words at most.
+pub const MAX_ERROR: usize = 512;
 /// Bytes of a file's name at most.
 pub const MAX_NAME: usize = 255;
 
@@ -153,13 +155,16 @@ pub struct Torrents {
 }
 
 /// How much of the model an origin has fetched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OriginProgress {
     /// 0 to 100, in steps of 5.
     pub percent: u8,
     /// Bytes on its disk.
     pub bytes: u64,
+    /// Why its last attempt failed, in words; empty while it gets on.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub error: String,
 }
 
 /// A plan and who has its manifest.
@@ -220,8 +225,13 @@ impl Torrents {
                 self.plans.len()
             ));
         }
-        if let Some(OriginProgress { percent: percent @ 101.., .. }) = self.origin {
-            return wrong(format!("an origin that has fetched {percent} %"));
+        if let Some(OriginProgress { percent, error, .. }) = &self.origin
+            && (*percent > 100 || error.len() > MAX_ERROR)
+        {
+            let length = error.len();
+            return wrong(format!(
+                "an origin that has fetched {percent} %, or an error of {length} bytes: at most 100 and {MAX_ERROR}"
+            ));
         }
         for file in &self.files {
             let TorrentFile { name, info_hash, seeders, .. } = file;

@@ -93,6 +93,9 @@ pub struct Origin {
     /// Short name of the plan that it has made; empty while it has made none.
     #[serde(default)]
     pub plan: String,
+    /// Why its last attempt to get the model failed, in words; empty while it gets on.
+    #[serde(default)]
+    pub error: String,
 }
 
 /// The last probe token.

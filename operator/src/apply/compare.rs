@@ -35,6 +35,8 @@ fn holds_at(field: &str, wanted: &Value, live: &Value) -> bool {
             let amounts = matches!(field, "requests" | "limits") || key == "sizeLimit";
             match live.get(key) {
                 Some(live) if amounts => same_amount(value, live),
+                // A label more selects other pods.
+                Some(live) if is_whole(key) => holds_at(key, value, live) && holds_at(key, live, value),
                 Some(live) => holds_at(key, value, live),
                 // API servers leave out what is empty.
                 None => is_empty(value),
@@ -51,6 +53,11 @@ fn holds_at(field: &str, wanted: &Value, live: &Value) -> bool {
         },
         (wanted, live) => wanted == live,
     }
+}
+
+/// Selectors are one value: API servers take no entry of somebody else's into them.
+fn is_whole(field: &str) -> bool {
+    matches!(field, "selector" | "podSelector" | "namespaceSelector" | "labelSelector" | "nodeSelector")
 }
 
 /// By what API servers merge the entries of a list, to which others may add: `None` where a list is one value.
@@ -90,6 +97,7 @@ mod tests {
                 "replicas": 0,
                 "ports": [{"name": "http", "port": 80}],
                 "from": [{"podSelector": {}}],
+                "selector": {"matchLabels": {"a": "b"}},
                 "nothing": [],
                 "resources": {"requests": {"memory": "1024Mi", "cpu": "0.5"}},
             },
@@ -101,6 +109,7 @@ mod tests {
                     "replicas": 0,
                     "ports": [{"name": "other", "port": 1}, {"name": "http", "port": 80, "protocol": "TCP"}],
                     "from": [{"podSelector": {}}],
+                    "selector": {"matchLabels": {"a": "b"}, "matchExpressions": []},
                     "resources": {"requests": {"memory": "1Gi", "cpu": "500m"}},
                 },
                 "status": {},
@@ -109,7 +118,7 @@ mod tests {
             live
         };
         assert!(holds(&wanted, &live(|_| {})));
-        let changes: [fn(&mut Value); 7] = [
+        let changes: [fn(&mut Value); 9] = [
             |live| live["metadata"]["labels"]["a"] = "x".into(),
             |live| live["metadata"]["labels"] = json!({}),
             |live| live["spec"]["replicas"] = 1.into(),
@@ -117,6 +126,8 @@ mod tests {
             |live| live["spec"]["ports"] = json!([]),
             |live| live["spec"]["from"] = json!([{"podSelector": {}}, {"ipBlock": {"cidr": "0.0.0.0/0"}}]),
             |live| live["spec"]["resources"]["requests"]["memory"] = "2Gi".into(),
+            |live| live["spec"]["selector"]["matchLabels"]["c"] = "d".into(),
+            |live| live["spec"]["from"][0]["podSelector"] = json!({"matchLabels": {"c": "d"}}),
         ];
         for (number, change) in changes.into_iter().enumerate() {
             assert!(!holds(&wanted, &live(change)), "change {number}");

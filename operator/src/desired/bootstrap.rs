@@ -74,6 +74,7 @@ fn stateful_set(cluster: &Cluster, part: Part) -> StatefulSet {
             pod_management_policy: Some("Parallel".into()),
             selector: matching(part.selector(cluster)),
             template: marked(pod::template(cluster, template), None),
+            update_strategy: Some(meta::from_ordinal(0)),
             volume_claim_templates: claims,
             persistent_volume_claim_retention_policy: retention,
             ..StatefulSetSpec::default()
