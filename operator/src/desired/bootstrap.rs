@@ -10,7 +10,7 @@ use shard_wire::contract::{self as c, BOOTSTRAP_PORT, DIAGNOSTICS_PORT, Program}
 use super::BootstrapChildren;
 use super::args::Args;
 use super::disruption::budget;
-use super::meta::{Part, bootstrap_peers, marked, matching};
+use super::meta::{Part, bootstrap_peers, from_ordinal, marked, matching};
 use super::pod::{self, DIAGNOSTICS, Mount, Template, read_only};
 use super::probe::Probes;
 use super::service;
@@ -74,7 +74,7 @@ fn stateful_set(cluster: &Cluster, part: Part) -> StatefulSet {
             pod_management_policy: Some("Parallel".into()),
             selector: matching(part.selector(cluster)),
             template: marked(pod::template(cluster, template), None),
-            update_strategy: Some(meta::from_ordinal(0)),
+            update_strategy: Some(from_ordinal(0)),
             volume_claim_templates: claims,
             persistent_volume_claim_retention_policy: retention,
             ..StatefulSetSpec::default()

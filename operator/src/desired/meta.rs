@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSetUpdateStrategy};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use shard_wire::contract::BOOTSTRAP_PORT;
@@ -117,6 +118,17 @@ pub(super) fn marked(mut template: PodTemplateSpec, plan: Option<&str>) -> PodTe
 fn annotate(template: &mut PodTemplateSpec, key: &str, value: String) {
     let metadata = template.metadata.get_or_insert_default();
     metadata.annotations.get_or_insert_default().insert(key.to_owned(), value);
+}
+
+/// Pods from this ordinal on get the new template, highest first.
+pub(crate) fn from_ordinal(ordinal: u32) -> StatefulSetUpdateStrategy {
+    StatefulSetUpdateStrategy {
+        type_: Some("RollingUpdate".into()),
+        rolling_update: Some(RollingUpdateStatefulSetStrategy {
+            partition: i32::try_from(ordinal).ok(),
+            ..RollingUpdateStatefulSetStrategy::default()
+        }),
+    }
 }
 
 /// Pods with these labels.

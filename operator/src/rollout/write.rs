@@ -1,12 +1,11 @@
 //! The decision, as what is to be written.
 
-use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSetUpdateStrategy};
 use kube::ResourceExt;
 
-use super::{Decision, Held, Step, StuckPod};
+use super::{Decision, Held, StuckPod};
 use crate::cluster::Cluster;
 use crate::desired::Desired;
-use crate::desired::meta::{Part, SHARD};
+use crate::desired::meta::{Part, SHARD, from_ordinal};
 use crate::observe::Observed;
 
 pub(super) fn write(
@@ -28,7 +27,7 @@ pub(super) fn write(
             held.sets.push(name);
         } else if let Some(spec) = &mut children.stateful_set.spec {
             spec.replicas = i32::try_from(step.replicas).ok();
-            spec.update_strategy = Some(from(step));
+            spec.update_strategy = Some(from_ordinal(step.partition));
         }
     }
     if decision.leaving_stay {
@@ -39,17 +38,6 @@ pub(super) fn write(
         held.sets.extend(leaving.filter(|name| !wanted.contains(name)));
     }
     Desired { held, ..desired }
-}
-
-/// Pods from the partition on get the new template, highest first.
-fn from(step: &Step) -> StatefulSetUpdateStrategy {
-    StatefulSetUpdateStrategy {
-        type_: Some("RollingUpdate".into()),
-        rolling_update: Some(RollingUpdateStatefulSetStrategy {
-            partition: i32::try_from(step.partition).ok(),
-            ..RollingUpdateStatefulSetStrategy::default()
-        }),
-    }
 }
 
 fn pod(observed: &Observed, name: &str) -> Option<StuckPod> {
