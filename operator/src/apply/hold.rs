@@ -18,7 +18,11 @@ impl Writer<'_> {
         }
         for pod in &held.stuck {
             let same = Preconditions { uid: pod.uid.clone(), resource_version: None };
-            match self.api::<Pod>().delete(&pod.name, &DeleteParams::default().preconditions(same)).await {
+            match self
+                .api::<Pod>(&pod.name)?
+                .delete(&pod.name, &DeleteParams::default().preconditions(same))
+                .await
+            {
                 Ok(_) => self.applied.writes += 1,
                 // Gone, or another one of this name.
                 Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
