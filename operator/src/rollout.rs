@@ -41,6 +41,8 @@ pub struct StuckPod {
     pub name: String,
     /// Its uid.
     pub uid: Option<String>,
+    /// Its version: one that has become ready since is another.
+    pub version: Option<String>,
 }
 
 /// How far pods are on their way to what is wanted.

@@ -17,15 +17,15 @@ impl Writer<'_> {
             self.keep::<PodDisruptionBudget>(name);
         }
         for pod in &held.stuck {
-            let same = Preconditions { uid: pod.uid.clone(), resource_version: None };
+            let same = Preconditions { uid: pod.uid.clone(), resource_version: pod.version.clone() };
             match self
                 .api::<Pod>(&pod.name)?
                 .delete(&pod.name, &DeleteParams::default().preconditions(same))
                 .await
             {
                 Ok(_) => self.applied.writes += 1,
-                // Gone, or another one of this name.
-                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                // A conflict, too: it may have become ready, or be another one by now. It is looked at again.
                 Err(source) => return Err(self.failed::<Pod>("replace", &pod.name)(source)),
             }
         }

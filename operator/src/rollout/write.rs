@@ -54,5 +54,5 @@ fn from(step: &Step) -> StatefulSetUpdateStrategy {
 
 fn pod(observed: &Observed, name: &str) -> Option<StuckPod> {
     let pod = observed.pods.iter().find(|pod| pod.name_any() == name)?;
-    Some(StuckPod { name: name.to_owned(), uid: pod.uid() })
+    Some(StuckPod { name: name.to_owned(), uid: pod.uid(), version: pod.resource_version() })
 }
