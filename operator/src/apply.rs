@@ -103,10 +103,10 @@ pub async fn apply(
         writer.child(service, &live.services).await?;
     }
     writer.stateful_set(Workload::Bootstrap, stateful_set, observed).await?;
-    writer.hold(held).await?;
+    writer.hold(held, &live.stateful_sets).await?;
     for (id, ShardChildren { stateful_set, peers, disruption }) in (0..).zip(shards) {
         writer.child(peers, &live.services).await?;
-        if !held.sets.contains(&stateful_set.name_any()) {
+        if !held.holds(&stateful_set.name_any()) {
             writer.stateful_set(Workload::Shard(id), stateful_set, observed).await?;
         }
         if let Some(budget) = disruption {

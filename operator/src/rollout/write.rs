@@ -1,9 +1,10 @@
 //! The decision, as what is to be written.
 
-use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSetUpdateStrategy};
+use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetUpdateStrategy};
 use kube::ResourceExt;
 
-use super::{Decision, Held, Step, StuckPod};
+use super::fleet::replicas_of;
+use super::{Decision, Held, HeldSet, Leaving, Step, StuckPod, hold};
 use crate::cluster::Cluster;
 use crate::desired::Desired;
 use crate::desired::meta::{Part, SHARD};
@@ -25,20 +26,39 @@ pub(super) fn write(
         let name = Part::Shard(shard.id).name(cluster);
         replace(&name, &step.stuck);
         if step.holds {
-            held.sets.push(name);
+            held.sets.push(HeldSet { name, replicas: step.replicas });
         } else if let Some(spec) = &mut children.stateful_set.spec {
             spec.replicas = i32::try_from(step.replicas).ok();
             spec.update_strategy = Some(from(step));
         }
     }
-    if decision.leaving_stay {
-        let wanted: Vec<String> =
-            desired.shards.iter().map(|children| children.stateful_set.name_any()).collect();
-        let sets = observed.children.stateful_sets.iter();
-        let leaving = sets.filter(|set| set.labels().contains_key(SHARD)).map(ResourceExt::name_any);
-        held.sets.extend(leaving.filter(|name| !wanted.contains(name)));
-    }
+    held.sets.extend(leaving(cluster, decision.leaving, observed, &desired));
     Desired { held, ..desired }
+}
+
+/// Shards that the spec does not have any more, while they stay. No keys are made for them: they get no more pods than they
+/// once had.
+fn leaving(cluster: &Cluster, leaving: Leaving, observed: &Observed, desired: &Desired) -> Vec<HeldSet> {
+    let keys = desired.secrets.identities.data.as_ref();
+    let stays = |set: &&StatefulSet| {
+        let name = set.name_any();
+        let is_wanted = desired.shards.iter().any(|children| children.stateful_set.name_any() == name);
+        leaving != Leaving::Go && !is_wanted && set.labels().contains_key(SHARD)
+    };
+    let held = |set: &StatefulSet| {
+        let (name, live) = (set.name_any(), replicas_of(set));
+        let lacks_key =
+            |ordinal: &u32| keys.is_none_or(|keys| !keys.contains_key(&format!("{name}-{ordinal}")));
+        let replicas = match leaving {
+            Leaving::Go | Leaving::Stay => live,
+            Leaving::Follow => {
+                let wanted = hold::replicas(cluster.columns, live, cluster.surge);
+                (live..wanted).find(lacks_key).unwrap_or(wanted)
+            }
+        };
+        HeldSet { name, replicas }
+    };
+    observed.children.stateful_sets.iter().filter(stays).map(held).collect()
 }
 
 /// Pods from the partition on get the new template, highest first.
