@@ -8,14 +8,14 @@
 //! ```
 //! More pods are made from the template that is there, which says what a pod of its plan needs.
 
-use super::fleet::{Fleet, Shard};
+use super::fleet::{Fleet, Mark, Shard};
 use super::{Decision, Leaving, Rollout, Step};
 
 pub(super) fn decide(fleet: &Fleet) -> Decision {
     let step = |shard: &Shard| match shard.live.as_ref().filter(|live| live.mark.plan.is_some()) {
         Some(live) => Step {
             holds: true,
-            replicas: replicas(shard.replicas, live.replicas, fleet.surge),
+            replicas: replicas(shard.replicas, live.replicas, fleet.surge && !is_steady(shard, &live.mark)),
             partition: live.partition,
             stuck: Vec::new(),
         },
@@ -27,9 +27,15 @@ pub(super) fn decide(fleet: &Fleet) -> Decision {
     Decision { leaving, rollout: if serves { Rollout::Manifest } else { Rollout::Done }, steps }
 }
 
-/// Pods of a shard whose template stays. A column that is there meanwhile may be the one that serves: it stays, too.
-pub(super) fn replicas(wanted: u32, live: u32, surge: bool) -> u32 {
-    live.clamp(wanted, with_surge(wanted, surge))
+/// Pods of a shard whose template stays. A column that is there meanwhile stays, too, where it `stands_in`.
+pub(super) fn replicas(wanted: u32, live: u32, stands_in: bool) -> u32 {
+    live.clamp(wanted, with_surge(wanted, stands_in))
+}
+
+/// Needs no column that stands in: as many pods as are wanted serve, of the template that is there.
+fn is_steady(shard: &Shard, live: &Mark) -> bool {
+    let serves = |ordinal| shard.pod(ordinal).is_some_and(|pod| pod.mark == *live && pod.ready);
+    (0..shard.replicas).all(serves)
 }
 
 /// With a column more, where it is wanted.

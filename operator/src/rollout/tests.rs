@@ -168,22 +168,25 @@ fn a_new_shard_has_nothing_to_lose_and_a_plan_that_is_not_known_moves_nothing() 
 #[test]
 fn a_plan_that_is_held_follows_the_number_of_pods() {
     let (old, new) = (mark("1", "a"), mark("2", "b"));
-    // Wanted and there, and whether a column more is wanted meanwhile.
+    // Wanted and there, whether a column more is wanted meanwhile, and whether those that are wanted serve.
     let table = [
-        (("as it is", 2, 2, false), 2),
-        (("fewer", 1, 3, false), 1),
-        (("more", 3, 1, false), 3),
-        (("suspended", 0, 2, false), 0),
-        (("resumed", 2, 0, false), 2),
-        (("a column more, which may be what serves", 1, 2, true), 2),
-        (("no column more is made for it", 2, 2, true), 2),
-        (("fewer, and a column more", 1, 3, true), 2),
-        (("suspended, with a column more", 0, 2, true), 0),
+        (("as it is", 2, 2, false, true), 2),
+        (("fewer", 1, 3, false, true), 1),
+        (("fewer, and none serves", 1, 3, false, false), 1),
+        (("more", 3, 1, false, true), 3),
+        (("suspended", 0, 2, false, true), 0),
+        (("resumed", 2, 0, false, false), 2),
+        (("a column more may be what serves", 1, 2, true, false), 2),
+        (("a column less, where one more would be wanted meanwhile", 1, 2, true, true), 1),
+        (("no column more is made for it", 2, 2, true, false), 2),
+        (("fewer, and a column more may be what serves", 1, 3, true, false), 2),
+        (("suspended, with a column more", 0, 2, true, false), 0),
     ];
-    for ((case, wanted, there, surge), expected) in table {
+    for ((case, wanted, there, surge, serves), expected) in table {
         let mut all = Fleet { known: false, surge, ..fleet(wanted, &old, &new) };
         for shard in &mut all.shards {
             shard.live = Some(live(&old, there, 1));
+            shard.pods.iter_mut().for_each(|pod| pod.ready = serves);
         }
         let Decision { steps, leaving, rollout } = decide(&all);
         let step = Step { holds: true, replicas: expected, partition: 1, stuck: Vec::new() };

@@ -76,3 +76,57 @@ fn pod(observed: &Observed, name: &str) -> Option<StuckPod> {
     let pod = observed.pods.iter().find(|pod| pod.name_any() == name)?;
     Some(StuckPod { name: name.to_owned(), uid: pod.uid(), version: pod.resource_version() })
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+    use serde_json::json;
+
+    use super::*;
+    use crate::desired::secrets::Keys;
+    use crate::desired::{Facts, desired};
+    use crate::observe::Children;
+    use crate::settings::Settings;
+    use crate::validate::validate;
+
+    #[test]
+    fn a_shard_that_leaves_follows_the_columns_as_far_as_its_pods_have_keys() {
+        // What becomes of it, columns, its pods: those that it is to have.
+        let table = [
+            (Leaving::Go, 1, 1, None),
+            (Leaving::Stay, 3, 1, Some(1)),
+            (Leaving::Follow, 1, 2, Some(1)),
+            (Leaving::Follow, 0, 2, Some(0)),
+            (Leaving::Follow, 2, 0, Some(2)),
+            (Leaving::Follow, 3, 1, Some(2)),
+            (Leaving::Follow, 3, 3, Some(3)),
+        ];
+        for (what, columns, live, expected) in table {
+            let resource = serde_json::from_value(json!({
+                "apiVersion": "shardcluster.io/v1alpha1", "kind": "ShardCluster",
+                "metadata": {"name": "tiny", "namespace": "llm", "uid": "1"},
+                "spec": {
+                    "model": {"name": "m", "source": {"builtin": {}}},
+                    "shards": {"count": 1, "replicas": columns},
+                },
+            }));
+            let mut observed = Observed::nothing_of(resource.unwrap());
+            let cluster = validate(&observed.resource, &Settings::example()).unwrap();
+            let key = |ordinal| (format!("tiny-shard-1-{ordinal}"), ByteString::default());
+            let keys = Keys { identities: (0..2).map(key).collect(), ..Keys::default() };
+            let desired = desired(&cluster, &Facts { keys, plan: None });
+            let set = |id: u32| {
+                let set = json!({
+                    "metadata": {"name": format!("tiny-shard-{id}"), "labels": {SHARD: id.to_string()}},
+                    "spec": {"replicas": live, "selector": {}, "serviceName": "", "template": {}},
+                });
+                serde_json::from_value(set).unwrap()
+            };
+            observed.children = Children { stateful_sets: vec![set(0), set(1)], ..Children::default() };
+            let expected: Vec<_> = expected.map(|replicas| ("tiny-shard-1", replicas)).into_iter().collect();
+            let found = leaving(&cluster, what, &observed, &desired);
+            let found: Vec<_> = found.iter().map(|set| (&*set.name, set.replicas)).collect();
+            assert_eq!(found, expected, "{what:?}, {columns} columns, {live} pods");
+        }
+    }
+}
