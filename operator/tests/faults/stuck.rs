@@ -22,7 +22,10 @@ fn make(objects: &mut Objects) {
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
             "name": POD,
-            "labels": {"app.kubernetes.io/instance": "tiny", "app.kubernetes.io/component": "bootstrap"},
+            "labels": {
+                "app.kubernetes.io/instance": "tiny", "app.kubernetes.io/component": "bootstrap",
+                "app.kubernetes.io/managed-by": "shardcluster-operator",
+            },
             "annotations": {"shardcluster.io/template-hash": "of another template"},
         },
         "spec": {"containers": [{"name": "server"}]},
