@@ -21,6 +21,7 @@ use std::collections::HashSet;
 use kube::{Client, ResourceExt};
 
 use crate::cluster::Cluster;
+use crate::crd::Reason;
 use crate::desired::secrets::Secrets;
 use crate::desired::{Accounts, BootstrapChildren, Desired, GatewayChildren, Policies, ShardChildren};
 use crate::observe::Observed;
@@ -43,7 +44,7 @@ pub struct Note {
     /// Whose.
     pub workload: Workload,
     /// One word.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// What it is, and what to do.
     pub message: String,
 }

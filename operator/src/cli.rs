@@ -16,6 +16,7 @@ const RUN: &str = "\
 Reconciles ShardClusters until told to stop by SIGTERM or SIGINT; what is under way then is finished.
 
 The API server is that of KUBECONFIG or ~/.kube/config, else that of the pod in which this runs.
+Gateways are asked at the addresses of their pods: outside the cluster this machine needs a route to them.
 The definition of ShardCluster has to be there: operator crd | kubectl apply --server-side -f -
 
 Of all operators with the same --namespace one leads: it holds the Lease shardcluster-operator there.

@@ -14,6 +14,7 @@
 mod model;
 mod parts;
 mod pod;
+mod reason;
 mod rules;
 pub mod schema;
 mod shards;
@@ -34,6 +35,7 @@ pub use parts::{
     RolloutSpec, ServiceSpec, ServiceType, Transport, Weights,
 };
 pub use pod::{PodBlock, PullPolicy, Resources};
+pub use reason::{Class, Reason};
 pub use shards::{GpuOverride, GpuSpec, ShardOverride, ShardsSpec};
 pub use status::{
     LayerRange, ModelStatus, Phase, PlanShard, PlanStatus, ShardClusterStatus, ShardRow, condition,
@@ -76,7 +78,7 @@ pub const MAX_NAME: usize = 40;
     printcolumn(
         name = "Missing",
         type_ = "string",
-        json_path = ".status.missingLayers",
+        json_path = ".status.missing",
         description = "Layers that no shard serves",
         priority = 1
     ),

@@ -38,7 +38,7 @@ pub enum GatewayView {
     NotReady,
     /// They are being asked for the first time: their answer, or that there is none, is news within seconds.
     Asking,
-    /// Those that are ready do not answer: why, in words.
+    /// Those that are ready do not answer: why, in words that follow "no gateway answers".
     Unreachable(String),
     /// The best answer.
     Answered(Box<PipelineStatus>),

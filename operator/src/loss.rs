@@ -22,6 +22,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::cluster::Cluster;
+use crate::crd::Reason;
 use crate::observe::Observed;
 use crate::status::pods::Problem;
 pub use node::NodeView;
@@ -29,8 +30,6 @@ use nodes::Nodes;
 pub use nodes::Standing;
 use pod::{claims_of, is_forced, is_replaced, scheduled, unschedulable};
 
-/// For a condition's reason.
-pub(crate) const NODE_LOST: &str = "NodeLost";
 /// Where a claim's volume was made; a hint, that only saves a look at the volume.
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
@@ -99,8 +98,10 @@ pub fn causes(cluster: &Cluster, observed: &Observed, now: Timestamp) -> BTreeMa
     let scene = Scene::new(observed);
     let is_sure =
         |fate: &Fate<'_>| fate.standing != Standing::Gone || fate.due(cluster).is_some_and(|due| due <= now);
-    let problem =
-        |fate: Fate<'_>| Problem { reason: NODE_LOST, message: fate.words(cluster, scene.nodes.cut_off()) };
+    let problem = |fate: Fate<'_>| Problem {
+        reason: Reason::NodeLost,
+        message: fate.words(cluster, scene.nodes.cut_off()),
+    };
     let fates = scene.fates().filter(|(_, fate)| is_sure(fate));
     fates.map(|(pod, fate)| (pod.name_any(), problem(fate))).collect()
 }

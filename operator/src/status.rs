@@ -7,8 +7,10 @@
 //! ```
 
 mod address;
+mod cause;
 mod conditions;
 mod fleet;
+mod gaps;
 mod phase;
 mod plan;
 pub mod pods;
@@ -21,10 +23,11 @@ use shard_wire::contract::HTTP_PORT;
 
 use crate::apply::Applied;
 use crate::cluster::Cluster;
-use crate::crd::{Phase, ShardCluster, ShardClusterStatus, condition};
+use crate::crd::{LayerRange, Phase, Reason, ShardCluster, ShardClusterStatus, condition};
 use crate::desired::meta::Part;
 use crate::facts::Plan;
 use crate::loss;
+use crate::named;
 use crate::observe::Observed;
 use crate::rollout::Rollout;
 use crate::validate::SpecError;
@@ -57,7 +60,7 @@ pub fn status(
     let pipeline = conditions::pipeline_complete(cluster, &fleet, &observed.gateway, rollout);
     let ready = match outcome {
         Ok(_) => conditions::ready(&endpoint, &gateway, &pipeline),
-        Err(why) => finding(condition::READY, Holds::False, "ApplyFailed", short(why.clone())),
+        Err(why) => finding(condition::READY, Holds::False, Reason::ApplyFailed, short(why.clone())),
     };
     let phase = phase::phase(cluster, &fleet, old.phase);
     let complete = pipeline.holds == Holds::True;
@@ -70,6 +73,10 @@ pub fn status(
         conditions::resilient(cluster, &resilience),
         ready,
     ];
+    let missing: Vec<LayerRange> = match fleet.pipeline {
+        Some(pipeline) => pipeline.missing_layers.iter().copied().map(Into::into).collect(),
+        None => old.missing_layers.clone(),
+    };
     let ready_count = fleet.shards.iter().filter(|shard| shard.group.ready() > 0).count() as u32;
     let row = |id: u32| old.shards.iter().find(|row| row.id == id);
     ShardClusterStatus {
@@ -81,10 +88,8 @@ pub fn status(
             .map_or(old.swarm_ready && !cluster.suspended, |pipeline| pipeline.swarm_ready),
         ready_shards: Some(format!("{ready_count}/{}", fleet.shards.len())),
         ready_shard_count: ready_count,
-        missing_layers: match fleet.pipeline {
-            Some(pipeline) => pipeline.missing_layers.iter().copied().map(Into::into).collect(),
-            None => old.missing_layers.clone(),
-        },
+        missing: (!missing.is_empty()).then(|| named::layers(&missing)),
+        missing_layers: missing,
         endpoint: Some(endpoint),
         bootstrap_address: address::bootstrap(cluster, observed),
         replicas: fleet.columns(),
@@ -105,7 +110,7 @@ pub fn status(
 pub fn invalid(resource: &ShardCluster, error: &SpecError, now: Timestamp) -> ShardClusterStatus {
     let mut status = resource.status.clone().unwrap_or_default();
     let generation = resource.metadata.generation;
-    let bad = finding(condition::READY, Holds::False, "InvalidSpec", error.to_string());
+    let bad = finding(condition::READY, Holds::False, Reason::InvalidSpec, error.to_string());
     let ready: Vec<_> = merged(&status.conditions, [bad], generation, now);
     status.conditions.retain(|one| one.type_ != condition::READY);
     status.conditions.extend(ready);

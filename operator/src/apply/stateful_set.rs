@@ -9,6 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 
 use super::{ApplyError, Note, Workload, Writer};
+use crate::crd::Reason;
 use crate::desired::meta::MANAGER;
 use crate::observe::Observed;
 use crate::quantity::thousandths;
@@ -55,7 +56,7 @@ impl Writer<'_> {
                 let message = format!(
                     "StatefulSet {name} selects other pods than it should, and a selector cannot be changed: delete it, and it is made again"
                 );
-                self.applied.notes.push(Note { workload, reason: "ImmutableSelector", message });
+                self.applied.notes.push(Note { workload, reason: Reason::ImmutableSelector, message });
                 Ok(())
             }
         }
@@ -81,7 +82,7 @@ impl Writer<'_> {
                 Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_invalid() => {
                     let message =
                         format!("PersistentVolumeClaim {name} cannot grow to {}: {}", size.0, status.message);
-                    self.applied.notes.push(Note { workload, reason: "VolumeNotResized", message });
+                    self.applied.notes.push(Note { workload, reason: Reason::VolumeNotResized, message });
                 }
                 Err(source) => return Err(self.failed::<PersistentVolumeClaim>("resize", &name)(source)),
             }

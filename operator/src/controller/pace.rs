@@ -46,13 +46,13 @@ fn coarse(status: &ShardClusterStatus) -> ShardClusterStatus {
     status
 }
 
-/// "40 %, from 2 peers" is progress; "shard 3" is none.
+/// "40 %, from 2 peers" is progress, and "20-60 %" of several shards; "shard 3" is none, and "shards 0-3" neither.
 fn without_progress(message: &str) -> String {
     let words: Vec<&str> = message.split(' ').collect();
     let is_progress = |next: &&str| next.starts_with('%') || next.starts_with("peer");
     let kept = words.iter().enumerate().filter(|&(at, word)| {
-        let counts =
-            word.bytes().all(|byte| byte.is_ascii_digit()) && words.get(at + 1).is_some_and(is_progress);
+        let counts = word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+            && words.get(at + 1).is_some_and(is_progress);
         !counts && !word.starts_with("peer")
     });
     kept.map(|(_, word)| *word).collect::<Vec<_>>().join(" ")
@@ -102,7 +102,22 @@ mod tests {
             let found = pace(Some(&before), &status(message, percent), Some(Duration::from_secs(2)));
             assert_eq!(found, expected, "{message}, {percent:?}");
         }
-        let later = status("layers 12-16: shard 3 is downloading, 45 %, from 1 peer", Some(45));
+        let before = status("layers 0-16: shards 0-3 are downloading, 20-60 %, from 0-2 peers", None);
+        let later = Pace::Later(Duration::from_secs(3));
+        let table = [
+            ("layers 0-16: shards 0-3 are downloading, 25-60 %, from 0-3 peers", later),
+            ("layers 0-16: shards 0-3 are downloading, 60 %, from 1 peer", later),
+            ("layers 0-12: shards 0-2 are downloading, 20-60 %, from 0-2 peers", Pace::Now),
+            (
+                "layers 0-12: shards 0-2 are downloading, 20-60 %, from 0-2 peers; layers 12-16: shard 3 is starting",
+                Pace::Now,
+            ),
+        ];
+        for (message, expected) in table {
+            let found = pace(Some(&before), &status(message, None), Some(Duration::from_secs(2)));
+            assert_eq!(found, expected, "{message}");
+        }
+        let later = status("layers 0-16: shards 0-3 are downloading, 25-60 %, from 1 peer", None);
         assert_eq!(pace(Some(&before), &later, Some(PROGRESS)), Pace::Now);
         assert_eq!(pace(Some(&before), &later, None), Pace::Now, "written before this program began");
         assert_eq!(pace(None, &before, None), Pace::Now);

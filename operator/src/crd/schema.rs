@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
+use super::reason;
+
 /// Of a string inside one of Kubernetes' own types, such as the value of a variable.
 const STRING: u64 = 4096;
 /// Of a list or map inside one of them.
@@ -54,9 +56,13 @@ pub fn strings<const ENTRIES: usize, const LENGTH: usize>(_: &mut SchemaGenerato
     })
 }
 
-/// Conditions, with their descriptions.
+/// Conditions, with their descriptions, and every reason with its own.
 pub(super) fn conditions(generator: &mut SchemaGenerator) -> Schema {
-    generator.subschema_for::<Vec<Condition>>()
+    let mut schema = generator.subschema_for::<Vec<Condition>>();
+    if let Some(reason) = schema.pointer_mut("/items/properties/reason/description") {
+        *reason = reason::description().into();
+    }
+    schema
 }
 
 /// Takes out of a definition what only schemars says: `nullable`, because a field that is null is one that is not

@@ -1,5 +1,7 @@
 //! What the operator answers.
 
+use std::fmt;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -48,6 +50,9 @@ pub struct ShardClusterStatus {
     /// Layers that nobody serves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_layers: Vec<LayerRange>,
+    /// missingLayers as people read them: 12-16, 20-24.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
     /// Where the API is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -100,6 +105,13 @@ pub struct LayerRange {
     pub start: u32,
     /// One past the last layer.
     pub end: u32,
+}
+
+/// `12-16`: half-open like the range itself.
+impl fmt::Display for LayerRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.start, self.end)
+    }
 }
 
 impl From<shard_wire::layers::LayerRange> for LayerRange {

@@ -188,6 +188,13 @@ fn one_condition_from_one_word_to_another() {
             "Warning VolumeNotResized: but",
         ),
         ("PipelineComplete True Complete: x", "PipelineComplete False Rolling: new", "Normal Rolling: new"),
+        ("ShardsReady True ShardsReady: 2", "ShardsReady True Rolling: 2, pods", "Normal Rolling: 2, pods"),
+        ("ShardsReady True Rolling: 2, pods", "ShardsReady True Rolling: 2, others", ""),
+        ("ShardsReady True Rolling: 2, pods", "ShardsReady False Rolling: 1", "Normal Rolling: 1"),
+        ("ShardsReady True Rolling: 2, pods", "ShardsReady True ShardsReady: 2", ""),
+        ("ShardsReady False Starting: 0", "ShardsReady False Rolling: 0", ""),
+        ("ShardsReady False Rolling: 0", "ShardsReady True Rolling: 2", "Normal ShardsReady: 2"),
+        ("Ready True Ready: x", "Ready False FromTheFuture: y", "Warning FromTheFuture: y"),
         (
             "PipelineComplete False Rolling: new",
             "PipelineComplete True Complete: x",

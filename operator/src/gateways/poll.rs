@@ -39,7 +39,7 @@ where
                 sleep(if news || asked.elapsed() > PATIENCE { PAUSE } else { PATIENCE }).await;
             }
             Err(error) => {
-                let told = failed || matches!(error, GatewayError::Late { .. });
+                let told = failed || error.is_sure();
                 if told && !silent {
                     silent = true;
                     tell(Err(error)).await;

@@ -109,7 +109,7 @@ impl Scenery {
     fn words_at(&self, second: i64) -> String {
         let (cluster, observed) = self.parts();
         let causes = causes(&cluster, &observed, at(second));
-        assert!(causes.values().all(|problem| problem.reason == "NodeLost"));
+        assert!(causes.values().all(|problem| problem.reason == Reason::NodeLost));
         causes
             .into_iter()
             .map(|(pod, problem)| format!("{pod} {}", problem.message))

@@ -1,9 +1,7 @@
 //! A rollout in words: they change when it goes on, and not in between.
 
 use super::{Column, Rollout};
-
-/// Shards that are named; more would hide what is said beside them.
-const MAX_NAMED: usize = 8;
+use crate::named::shards;
 
 impl Rollout {
     /// What moves, and what it waits for; `None` where nothing does.
@@ -18,11 +16,11 @@ impl Rollout {
             Self::Turn { moving, waiting } => {
                 let then = match waiting.len() {
                     0 => String::new(),
-                    _ => format!(", then {}", named(waiting)),
+                    _ => format!(", then {}", shards(waiting)),
                 };
                 Some(match moving.len() {
-                    0 => format!("{} wait until all others are ready", named(waiting)),
-                    _ => format!("the pods of {} are replaced{then}", named(moving)),
+                    0 => format!("{} wait until all others are ready", shards(waiting)),
+                    _ => format!("the pods of {} are replaced{then}", shards(moving)),
                 })
             }
             Self::Column { column, waits_for } => {
@@ -32,18 +30,9 @@ impl Rollout {
                 };
                 Some(match waits_for.len() {
                     0 => format!("a new plan rolls out: {column} serves"),
-                    _ => format!("a new plan rolls out: {column} waits for {}", named(waits_for)),
+                    _ => format!("a new plan rolls out: {column} waits for {}", shards(waits_for)),
                 })
             }
         }
     }
-}
-
-fn named(ids: &[u32]) -> String {
-    let mut words: Vec<String> = ids.iter().take(MAX_NAMED).map(ToString::to_string).collect();
-    let more = ids.len().saturating_sub(MAX_NAMED);
-    if more > 0 {
-        words.push(format!("and {more} more"));
-    }
-    format!("{} {}", if ids.len() == 1 { "shard" } else { "shards" }, words.join(", "))
 }

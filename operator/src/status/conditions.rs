@@ -3,17 +3,19 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::fleet::{Fleet, Group, ShardView, in_steps};
+use super::cause::{Cause, grouped};
+use super::fleet::{Fleet, Group, in_steps};
+use super::gaps::gaps;
 use super::resilience::Resilience;
 use crate::apply::{Note, Workload};
 use crate::cluster::Cluster;
-use crate::crd::condition;
+use crate::crd::{Class, LayerRange, Reason, condition};
 use crate::observe::GatewayView;
 use crate::rollout::Rollout;
 
-/// Shards that a message tells of; more would hide them all.
+/// Causes that a message tells of; more would hide them all.
 const MAX_TOLD: usize = 8;
-/// Bytes of what is told of one shard: a scheduler's words about a thousand nodes are long.
+/// Bytes of what is told of one cause: a scheduler's words about a thousand nodes are long.
 const MAX_CAUSE: usize = 400;
 
 /// Whether a condition holds.
@@ -39,14 +41,14 @@ impl Holds {
 pub(super) struct Finding {
     pub(super) condition: &'static str,
     pub(super) holds: Holds,
-    pub(super) reason: &'static str,
+    pub(super) reason: Reason,
     pub(super) message: String,
 }
 
 pub(super) fn finding(
     condition: &'static str,
     holds: Holds,
-    reason: &'static str,
+    reason: Reason,
     message: impl Into<String>,
 ) -> Finding {
     Finding { condition, holds, reason, message: message.into() }
@@ -56,7 +58,7 @@ fn suspended(condition: &'static str) -> Finding {
     finding(
         condition,
         Holds::False,
-        "Suspended",
+        Reason::Suspended,
         "the ShardCluster is suspended: everything but the gateway is stopped",
     )
 }
@@ -91,19 +93,19 @@ fn of_group(condition: &'static str, what: &str, group: &Group<'_>) -> Finding {
         return finding(
             condition,
             Holds::True,
-            "PodsReady",
+            Reason::PodsReady,
             format!("{ready} of {desired} {what} pods are ready"),
         );
     }
     if desired == 0 {
-        return finding(condition, Holds::False, "NoReplicas", format!("{what}.replicas is 0"));
+        return finding(condition, Holds::False, Reason::NoReplicas, format!("{what}.replicas is 0"));
     }
-    match group.problem() {
-        Some(problem) => finding(condition, Holds::False, problem.reason, short(problem.message)),
+    match group.trouble() {
+        Some(trouble) => finding(condition, Holds::False, trouble.problem.reason, short(trouble.to_string())),
         None if group.pods.is_empty() => {
-            finding(condition, Holds::False, "NoPods", format!("there are no {what} pods yet"))
+            finding(condition, Holds::False, Reason::NoPods, format!("there are no {what} pods yet"))
         }
-        None => finding(condition, Holds::False, "Starting", format!("the {what} pods are starting")),
+        None => finding(condition, Holds::False, Reason::Starting, format!("the {what} pods are starting")),
     }
 }
 
@@ -113,7 +115,7 @@ pub(super) fn model_available(fleet: &Fleet<'_>, view: &GatewayView, known: bool
         return finding(
             condition,
             Holds::True,
-            "ManifestKnown",
+            Reason::ManifestKnown,
             "the origin has the model, and the manifest is known",
         );
     }
@@ -123,13 +125,16 @@ pub(super) fn model_available(fleet: &Fleet<'_>, view: &GatewayView, known: bool
             finding(
                 condition,
                 Holds::False,
-                "Downloading",
+                Reason::Downloading,
                 format!("the origin has {percent} % of the model"),
             )
         }
-        (Some(_), _) => {
-            finding(condition, Holds::False, "BootstrapNotReady", "no bootstrap is ready to fetch the model")
-        }
+        (Some(_), _) => finding(
+            condition,
+            Holds::False,
+            Reason::BootstrapNotReady,
+            "no bootstrap is ready to fetch the model",
+        ),
         (None, view) => unreachable(condition, view),
     }
 }
@@ -137,24 +142,22 @@ pub(super) fn model_available(fleet: &Fleet<'_>, view: &GatewayView, known: bool
 /// Nobody can be asked: that is no statement about the fleet.
 fn unreachable(condition: &'static str, view: &GatewayView) -> Finding {
     let message = match view {
-        GatewayView::Unreachable(why) => format!("no gateway answers: {why}"),
+        GatewayView::Unreachable(why) => short(format!("no gateway answers {why}")),
         GatewayView::Asking => "the gateway has not answered yet".into(),
         GatewayView::NotReady | GatewayView::Answered(_) => "no gateway is ready to be asked".into(),
     };
-    finding(condition, Holds::Unknown, "GatewayUnreachable", message)
+    finding(condition, Holds::Unknown, Reason::GatewayUnreachable, message)
 }
 
 /// A rollout is told where all is well, and is the reason where all would be well without it.
 fn rolling(found: Finding, rollout: &Rollout) -> Finding {
     match rollout.words() {
         Some(words) if found.holds == Holds::True => {
-            Finding { reason: "Rolling", message: format!("{}; {words}", found.message), ..found }
+            Finding { reason: Reason::Rolling, message: format!("{}; {words}", found.message), ..found }
         }
         // A trouble of its own is worth more than that something rolls.
-        Some(words)
-            if matches!(found.reason, "ShardsMissing" | "NotProven" | "NoPods" | "Starting" | "Loading") =>
-        {
-            Finding { reason: "Rolling", message: format!("{words}; {}", found.message), ..found }
+        Some(words) if found.reason.class() == Class::Passing => {
+            Finding { reason: Reason::Rolling, message: format!("{words}; {}", found.message), ..found }
         }
         _ => found,
     }
@@ -174,20 +177,17 @@ fn shards_found(cluster: &Cluster, fleet: &Fleet<'_>, notes: &[Note]) -> Finding
     if cluster.suspended {
         return suspended(condition);
     }
-    let missing: Vec<&ShardView<'_>> = fleet.shards.iter().filter(|shard| shard.group.ready() == 0).collect();
+    let missing = fleet.shards.iter().filter(|shard| shard.group.ready() == 0);
+    let causes = grouped(missing.map(|shard| (shard.id, shard.waits_for())), Cause::join);
     let all = fleet.shards.len();
-    let Some(first) = missing.first() else {
-        let good = finding(condition, Holds::True, "ShardsReady", format!("{all} of {all} shards are ready"));
+    let Some((_, first)) = causes.first() else {
+        let good =
+            finding(condition, Holds::True, Reason::ShardsReady, format!("{all} of {all} shards are ready"));
         return noted(good, notes, |of| matches!(of, Workload::Shard(_)));
     };
-    let ready = all - missing.len();
-    let told = told(missing.iter().map(|shard| format!("shard {} {}", shard.id, shard.waits_for().1)));
-    finding(
-        condition,
-        Holds::False,
-        first.waits_for().0,
-        format!("{ready} of {all} shards are ready; {told}"),
-    )
+    let ready = all - causes.iter().map(|(ids, _)| ids.len()).sum::<usize>();
+    let told = told(causes.iter().map(|(ids, cause)| cause.words(ids)));
+    finding(condition, Holds::False, first.reason(), format!("{ready} of {all} shards are ready; {told}"))
 }
 
 pub(super) fn pipeline_complete(
@@ -206,27 +206,18 @@ fn pipeline_found(cluster: &Cluster, fleet: &Fleet<'_>, view: &GatewayView) -> F
     }
     let Some(pipeline) = fleet.pipeline else { return unreachable(condition, view) };
     if pipeline.pipeline_complete {
-        return finding(condition, Holds::True, "Complete", "a token went through every shard");
+        return finding(condition, Holds::True, Reason::Complete, "a token went through every shard");
     }
-    let gaps = pipeline.missing_layers.iter().map(|gap| {
-        let within = |shard: &&ShardView<'_>| {
-            shard.layers().is_some_and(|layers| layers.start < gap.end && gap.start < layers.end)
-        };
-        let causes = fleet.shards.iter().filter(within);
-        let causes: Vec<_> =
-            causes.map(|shard| format!("shard {} {}", shard.id, shard.waits_for().1)).collect();
-        let causes = if causes.is_empty() { "no shard has them".to_owned() } else { causes.join(", ") };
-        format!("layers {}-{}: {causes}", gap.start, gap.end)
-    });
     if pipeline.missing_layers.is_empty() {
         let why = if pipeline.reason.is_empty() {
             "no token has gone through every shard yet"
         } else {
             &pipeline.reason
         };
-        return finding(condition, Holds::False, "NotProven", short(why.to_owned()));
+        return finding(condition, Holds::False, Reason::NotProven, short(why.to_owned()));
     }
-    finding(condition, Holds::False, "ShardsMissing", told(gaps))
+    let missing: Vec<LayerRange> = pipeline.missing_layers.iter().copied().map(Into::into).collect();
+    finding(condition, Holds::False, Reason::ShardsMissing, told(gaps(&missing, &fleet.shards).into_iter()))
 }
 
 pub(super) fn resilient(cluster: &Cluster, resilience: &Resilience) -> Finding {
@@ -236,11 +227,11 @@ pub(super) fn resilient(cluster: &Cluster, resilience: &Resilience) -> Finding {
         Resilience::AnyNode => finding(
             condition,
             Holds::True,
-            "ReplicasApart",
+            Reason::ReplicasApart,
             "every shard has ready pods on more than one node",
         ),
         Resilience::Not { reason, causes, .. } => {
-            finding(condition, Holds::False, reason, told(causes.iter().cloned()))
+            finding(condition, Holds::False, *reason, told(causes.iter().cloned()))
         }
     }
 }
@@ -251,7 +242,7 @@ pub(super) fn ready(endpoint: &str, gateway: &Finding, pipeline: &Finding) -> Fi
     // A gateway that is not there is the nearer cause of a pipeline that nobody knows.
     match [gateway, pipeline].into_iter().find(|one| one.holds != Holds::True) {
         Some(cause) => Finding { condition, ..cause.clone() },
-        None => finding(condition, Holds::True, "Ready", format!("the API answers at {endpoint}")),
+        None => finding(condition, Holds::True, Reason::Ready, format!("the API answers at {endpoint}")),
     }
 }
 
@@ -285,7 +276,7 @@ pub(super) fn merged(
         Condition {
             type_: condition.into(),
             status: holds.word().into(),
-            reason: reason.into(),
+            reason: reason.to_string(),
             message,
             observed_generation: generation,
             last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use shard_wire::pipeline::{ManifestShard, PipelineStatus, ReplicaStatus, ShardStatus};
 
+use super::cause::{Cause, Trouble};
 use super::pods::{Problem, is_ready, problem};
 use crate::cluster::Cluster;
 use crate::crd::{LayerRange, ShardRow};
@@ -34,11 +35,9 @@ impl Group<'_> {
     }
 
     /// What is wrong with the first pod that has something wrong with it.
-    pub(super) fn problem(&self) -> Option<Problem> {
-        self.pods.iter().find_map(|pod| {
-            let Problem { reason, message } = problem(pod, self.lost)?;
-            Some(Problem { reason, message: format!("pod {} {message}", pod.name_any()) })
-        })
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        let of = |pod: &&Pod| Some(Trouble { pod: pod.name_any(), problem: problem(pod, self.lost)? });
+        self.pods.iter().find_map(of)
     }
 
     /// Where its ready pods run.
@@ -133,29 +132,27 @@ impl ShardView<'_> {
         Some((in_steps(furthest.download.percent), furthest))
     }
 
-    /// What its pods wait for, in words that follow "shard N"; and one word for it.
-    pub(super) fn waits_for(&self) -> (&'static str, String) {
-        if let Some(Problem { reason, message }) = self.group.problem() {
-            return (reason, format!("has a problem: {message}"));
+    /// What its pods wait for.
+    pub(super) fn waits_for(&self) -> Cause {
+        if let Some(trouble) = self.group.trouble() {
+            return Cause::Trouble(trouble);
+        }
+        if self.group.ready() > 0 {
+            return Cause::Unseen;
         }
         if self.known.is_none() {
-            return ("ManifestUnknown", "waits for the manifest, which says how much memory it needs".into());
+            return Cause::ManifestUnknown;
         }
         if self.group.desired == 0 {
-            return ("NoReplicas", "is to have no pods".into());
+            return Cause::NoReplicas;
         }
         if self.group.pods.is_empty() {
-            return ("NoPods", "has no pods yet".into());
+            return Cause::NoPods;
         }
         if let Some((percent, replica)) = self.downloading() {
-            let peers = replica.download.peers;
-            let from = if peers == 1 { "1 peer".to_owned() } else { format!("{peers} peers") };
-            return ("Downloading", format!("is downloading, {percent} %, from {from}"));
+            return Cause::Downloading { percent: percent.into(), peers: replica.download.peers.into() };
         }
-        if self.replicas().iter().any(|one| !one.loaded) {
-            return ("Loading", "is loading its weights".into());
-        }
-        ("Starting", "is starting".into())
+        if self.replicas().iter().any(|one| !one.loaded) { Cause::Loading } else { Cause::Starting }
     }
 
     /// Its row; what only a gateway knows stays as it was while none answers.

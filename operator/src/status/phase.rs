@@ -1,8 +1,8 @@
 //! One word for it all.
 
-use super::fleet::{Fleet, Group};
+use super::fleet::{Fleet, Group, ShardView};
 use crate::cluster::Cluster;
-use crate::crd::Phase;
+use crate::crd::{Phase, Reason};
 
 /// `old` tells whether it has ever served: what is missing then is a loss, not a beginning.
 pub(super) fn phase(cluster: &Cluster, fleet: &Fleet<'_>, old: Option<Phase>) -> Phase {
@@ -23,15 +23,15 @@ pub(super) fn phase(cluster: &Cluster, fleet: &Fleet<'_>, old: Option<Phase>) ->
         return Phase::Degraded;
     }
     let known = fleet.shards.iter().all(|shard| shard.known.is_some());
-    let is = |shard: &super::fleet::ShardView<'_>, word: &str| {
-        shard.group.ready() == 0 && shard.waits_for().0 == word
+    let is = |shard: &ShardView<'_>, reason: Reason| {
+        shard.group.ready() == 0 && shard.waits_for().reason() == reason
     };
     if !known {
         return if bootstrap.ready() > 0 { Phase::Downloading } else { Phase::Pending };
     }
-    if fleet.shards.iter().any(|shard| is(shard, "Downloading")) {
+    if fleet.shards.iter().any(|shard| is(shard, Reason::Downloading)) {
         return Phase::Downloading;
     }
-    let under_way = |shard| is(shard, "Loading") || shard.group.ready() > 0;
+    let under_way = |shard| is(shard, Reason::Loading) || shard.group.ready() > 0;
     if fleet.shards.iter().any(under_way) { Phase::Loading } else { Phase::Pending }
 }

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use kube::ResourceExt;
 
+use crate::crd::Reason;
+
 /// Why a pod does not serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// One word, for a condition's reason.
-    pub reason: &'static str,
+    /// Of the conditions that it keeps from holding.
+    pub reason: Reason,
     /// What follows "pod NAME".
     pub message: String,
 }
@@ -43,11 +45,14 @@ pub fn problem(pod: &Pod, lost: &BTreeMap<String, Problem>) -> Option<Problem> {
         .find(|one| one.type_ == "PodScheduled" && one.reason.as_deref() == Some("Unschedulable"));
     if let Some(condition) = unschedulable {
         let why = condition.message.as_deref().unwrap_or("the scheduler does not say why");
-        return Some(Problem { reason: "Unschedulable", message: format!("fits no node: {why}") });
+        return Some(Problem { reason: Reason::Unschedulable, message: format!("fits no node: {why}") });
     }
     if status.phase.as_deref() == Some("Failed") {
         let why = [&status.reason, &status.message].into_iter().flatten().cloned().collect::<Vec<_>>();
-        return Some(Problem { reason: "PodFailed", message: format!("has failed: {}", why.join(", ")) });
+        return Some(Problem {
+            reason: Reason::PodFailed,
+            message: format!("has failed: {}", why.join(", ")),
+        });
     }
     status.container_statuses.iter().flatten().find_map(|container| of_container(pod, container))
 }
@@ -60,7 +65,7 @@ fn of_container(pod: &Pod, container: &ContainerStatus) -> Option<Problem> {
     {
         let limit = memory_limit(pod).map(|limit| format!(" of {limit}")).unwrap_or_default();
         let message = format!("was killed because it used more memory than its limit{limit} (OOMKilled)");
-        return Some(Problem { reason: "OutOfMemory", message });
+        return Some(Problem { reason: Reason::OutOfMemory, message });
     }
     let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
     let message = waiting.and_then(|waiting| waiting.message.clone()).unwrap_or_default();
@@ -68,15 +73,18 @@ fn of_container(pod: &Pod, container: &ContainerStatus) -> Option<Problem> {
         Some("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull") => {
             let why = pull_error(&message);
             let message = format!("cannot get its image {}: {why}", container.image);
-            Some(Problem { reason: "ImagePull", message })
+            Some(Problem { reason: Reason::ImagePull, message })
         }
         Some("CrashLoopBackOff") => {
             let code = ended.map(|ended| format!(": it ends with exit code {}", ended.exit_code));
             let message = format!("crashes again and again{}", code.unwrap_or_default());
-            Some(Problem { reason: "CrashLoop", message })
+            Some(Problem { reason: Reason::CrashLoop, message })
         }
         Some(reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError")) => {
-            Some(Problem { reason: "ContainerNotStarted", message: format!("{reason}: {message}") })
+            Some(Problem {
+                reason: Reason::ContainerNotStarted,
+                message: format!("does not start: {reason}: {message}"),
+            })
         }
         _ => None,
     }

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::cause::{Trouble, grouped};
 use super::fleet::{Fleet, ShardView};
+use super::pods::Problem;
+use crate::crd::Reason;
+use crate::named;
 
 /// Nodes that `tolerates` names.
 const MAX_NODES: usize = 32;
@@ -14,9 +18,9 @@ pub(super) enum Resilience {
     AnyNode,
     /// The pipeline breaks with some.
     Not {
-        /// One word.
-        reason: &'static str,
-        /// Shard by shard.
+        /// Of the first of them.
+        reason: Reason,
+        /// Of shards that are alike, together.
         causes: Vec<String>,
         /// Nodes without which the pipeline stays complete.
         spare: Vec<String>,
@@ -28,26 +32,13 @@ impl Resilience {
         let weak: Vec<&ShardView<'_>> =
             fleet.shards.iter().filter(|one| one.group.nodes().len() < 2).collect();
         let Some(first) = weak.first() else { return Self::AnyNode };
-        let cause = |shard: &ShardView<'_>| {
-            let (id, ready) = (shard.id, shard.group.ready());
-            match (shard.group.nodes().first(), shard.group.problem()) {
-                (Some(node), _) if ready > 1 => {
-                    format!("all {ready} ready pods of shard {id} run on node {node}")
-                }
-                (_, problem) => {
-                    let pods = if ready == 1 { "pod" } else { "pods" };
-                    let why = problem.map(|problem| format!(": {}", problem.message)).unwrap_or_default();
-                    format!("shard {id} has {ready} ready {pods}{why}")
-                }
-            }
-        };
         let critical: BTreeSet<&str> = weak.iter().flat_map(|shard| shard.group.nodes()).collect();
         let complete = fleet.shards.iter().all(|shard| shard.group.ready() > 0);
         let all: BTreeSet<&str> = fleet.shards.iter().flat_map(|shard| shard.group.nodes()).collect();
         let spare = all.difference(&critical).take(if complete { MAX_NODES } else { 0 });
         Self::Not {
-            reason: if first.group.ready() > 1 { "ReplicasShareNode" } else { "SingleReplica" },
-            causes: weak.iter().map(|shard| cause(shard)).collect(),
+            reason: if first.group.ready() > 1 { Reason::ReplicasShareNode } else { Reason::SingleReplica },
+            causes: causes(&weak),
             spare: spare.map(|node| (*node).to_owned()).collect(),
         }
     }
@@ -59,4 +50,50 @@ impl Resilience {
             Self::Not { spare, .. } => spare.iter().map(|node| format!("the loss of node {node}")).collect(),
         }
     }
+}
+
+/// What makes a shard weak.
+struct Weakness<'a> {
+    ready: u32,
+    /// Of several ready pods.
+    shared: Option<&'a str>,
+    trouble: Option<Trouble>,
+}
+
+impl<'a> Weakness<'a> {
+    fn of(shard: &'a ShardView<'_>) -> Self {
+        let ready = shard.group.ready();
+        let shared = shard.group.nodes().first().copied().filter(|_| ready > 1);
+        let trouble = shard.group.trouble().filter(|_| shared.is_none());
+        Self { ready, shared, trouble }
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        (self.ready, self.shared, self.problem()) == (other.ready, other.shared, other.problem())
+    }
+
+    fn problem(&self) -> Option<&Problem> {
+        self.trouble.as_ref().map(|trouble| &trouble.problem)
+    }
+
+    fn words(&self, ids: &[u32]) -> String {
+        let (who, ready) = (named::shards(ids), self.ready);
+        let have = if ids.len() == 1 { "has" } else { "each have" };
+        if let Some(node) = self.shared {
+            return format!("{who} {have} all {ready} ready pods on node {node}");
+        }
+        let pods = if ready == 1 { "pod" } else { "pods" };
+        let why = match &self.trouble {
+            None => String::new(),
+            Some(trouble) if ids.len() == 1 => format!(": {trouble}"),
+            Some(trouble) => format!(", and a pod that {}", trouble.problem.message),
+        };
+        format!("{who} {have} {ready} ready {pods}{why}")
+    }
+}
+
+fn causes(weak: &[&ShardView<'_>]) -> Vec<String> {
+    let all = weak.iter().map(|shard| (shard.id, Weakness::of(shard)));
+    let groups = grouped(all, |one, other| one.is_like(other));
+    groups.iter().map(|(ids, weakness)| weakness.words(ids)).collect()
 }

@@ -1,11 +1,11 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
-use shard_wire::pipeline::{Download, ReplicaStatus};
 
 use super::*;
 use crate::apply::{Note, Workload};
 use crate::observe::GatewayView;
 
+mod many;
 mod scene;
 
 use scene::{Scene, running};
@@ -50,13 +50,7 @@ fn every_cause_is_told() {
     let cases: Vec<Case> = vec![
         (
             "a download",
-            |scene| {
-                scene.shard_1_has(json!({}));
-                scene.sees(|seen| {
-                    let download = Download { percent: 43.9, peers: 2, ..Download::default() };
-                    seen.shards[1].replicas = vec![ReplicaStatus { download, ..ReplicaStatus::default() }];
-                });
-            },
+            |scene| scene.shard_downloads(1, 43.9, 2),
             PIPELINE_COMPLETE,
             "False",
             "ShardsMissing",
@@ -65,7 +59,7 @@ fn every_cause_is_told() {
         (
             "no GPU",
             |scene| {
-                scene.shard_1_has(json!({"conditions": [{
+                scene.shard_1_has(&json!({"conditions": [{
                     "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
                     "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
                 }]}));
@@ -77,7 +71,7 @@ fn every_cause_is_told() {
         ),
         (
             "an image",
-            |scene| scene.shard_1_has(waits("ErrImagePull", "not found: node:1")),
+            |scene| scene.shard_1_has(&waits("ErrImagePull", "not found: node:1")),
             SHARDS_READY,
             "False",
             "ImagePull",
@@ -86,7 +80,7 @@ fn every_cause_is_told() {
         (
             "an image, between two attempts",
             |scene| {
-                scene.shard_1_has(waits(
+                scene.shard_1_has(&waits(
                     "ImagePullBackOff",
                     "Back-off pulling image \"node:1\": ErrImagePull: not found: node:1",
                 ));
@@ -101,7 +95,7 @@ fn every_cause_is_told() {
             |scene| {
                 let mut status = waits("CrashLoopBackOff", "back-off 5m0s");
                 status["containerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 3}});
-                scene.shard_1_has(status);
+                scene.shard_1_has(&status);
             },
             SHARDS_READY,
             "False",
@@ -114,7 +108,7 @@ fn every_cause_is_told() {
                 let mut status = waits("CrashLoopBackOff", "back-off 5m0s");
                 status["containerStatuses"][0]["lastState"] =
                     json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
-                scene.shard_1_has(status);
+                scene.shard_1_has(&status);
             },
             PIPELINE_COMPLETE,
             "False",
@@ -122,12 +116,38 @@ fn every_cause_is_told() {
             "layers 2-4: shard 1 has a problem: pod llama-shard-1-0 was killed because it used more memory than its limit of 1Gi (OOMKilled)",
         ),
         (
+            "a shard that is ready, and that the gateway does not see",
+            |scene| {
+                scene.sees(|seen| {
+                    seen.pipeline_complete = false;
+                    seen.missing_layers = vec![shard_wire::layers::LayerRange { start: 2, end: 4 }];
+                });
+            },
+            PIPELINE_COMPLETE,
+            "False",
+            "ShardsMissing",
+            "layers 2-4: shard 1 is ready, but the gateway has not found its pods yet",
+        ),
+        (
+            "layers of no shard",
+            |scene| {
+                scene.sees(|seen| {
+                    seen.pipeline_complete = false;
+                    seen.missing_layers = vec![shard_wire::layers::LayerRange { start: 4, end: 6 }];
+                });
+            },
+            PIPELINE_COMPLETE,
+            "False",
+            "ShardsMissing",
+            "layers 4-6: no shard has them",
+        ),
+        (
             "a gateway that does not answer",
-            |scene| scene.gateway = GatewayView::Unreachable("timeout".into()),
+            |scene| scene.gateway = GatewayView::Unreachable("at 10.1.2.3:8080: timeout".into()),
             PIPELINE_COMPLETE,
             "Unknown",
             "GatewayUnreachable",
-            "no gateway answers: timeout",
+            "no gateway answers at 10.1.2.3:8080: timeout",
         ),
         (
             "a gateway that is not there",
@@ -211,7 +231,7 @@ fn every_cause_is_told() {
             RESILIENT,
             "False",
             "ReplicasShareNode",
-            "all 2 ready pods of shard 0 run on node node-0",
+            "shard 0 has all 2 ready pods on node node-0",
         ),
         (
             "suspended",
@@ -233,7 +253,7 @@ fn every_cause_is_told() {
             "a volume that cannot grow",
             |scene| {
                 let message = "claim x cannot grow".into();
-                let note = Note { workload: Workload::Shard(1), reason: "VolumeNotResized", message };
+                let note = Note { workload: Workload::Shard(1), reason: Reason::VolumeNotResized, message };
                 scene.outcome = Ok(Applied { writes: 0, notes: vec![note] });
             },
             SHARDS_READY,
@@ -284,7 +304,7 @@ fn phases() {
     assert_eq!(phase(|scene| scene.resource["spec"]["shards"]["replicas"] = 0.into()), Phase::Suspended);
 
     let mut later = running().after(&running().status());
-    later.shard_1_has(json!({}));
+    later.shard_1_has(&json!({}));
     assert_eq!(later.status().phase, Some(Phase::Degraded), "it has served");
 }
 
@@ -298,13 +318,13 @@ fn times_change_with_a_status_and_with_nothing_else() {
     assert_eq!(same.status_at(at(2000)), first, "nothing to write");
 
     let mut lost = running().after(&first);
-    lost.shard_1_has(json!({}));
+    lost.shard_1_has(&json!({}));
     let second = lost.status_at(at(2000));
     assert_eq!(time(&second, condition::SHARDS_READY), 2000);
     assert_eq!(time(&second, condition::GATEWAY_READY), 1000);
 
     let mut told = running().after(&second);
-    told.shard_1_has(waits("ErrImagePull", "not found"));
+    told.shard_1_has(&waits("ErrImagePull", "not found"));
     let third = told.status_at(at(3000));
     assert_ne!(
         condition(&third, condition::SHARDS_READY).reason,

@@ -1,5 +1,7 @@
 //! What is logged, and how.
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 
 use tracing::{Span, error_span};
@@ -24,9 +26,19 @@ pub(crate) fn to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Text => {
+            let colours = colours(io::stderr().is_terminal(), |name| env::var_os(name));
+            builder.with_ansi(colours).init();
+        }
         LogFormat::Json => builder.json().with_span_list(false).init(),
     }
+}
+
+/// On a terminal that has them, unless the user wants none: <https://no-color.org>.
+fn colours(terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let plain = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = variable("TERM").is_some_and(|term| term == "dumb");
+    terminal && !plain && !dumb
 }
 
 /// Around all that one reconcile does. Its lines have these fields, and a trace id that no other reconcile has. It is as
@@ -46,6 +58,25 @@ fn trace_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_of_people_who_want_them() {
+        let table = [
+            (true, "", "xterm", true),
+            (true, "1", "xterm", false),
+            (true, "", "dumb", false),
+            (false, "", "xterm", false),
+        ];
+        for (terminal, no_color, term, expected) in table {
+            let variable = |name: &str| match name {
+                "NO_COLOR" => Some(no_color.into()),
+                "TERM" => Some(term.into()),
+                _ => None,
+            };
+            assert_eq!(colours(terminal, variable), expected, "{terminal}, {no_color}, {term}");
+        }
+        assert!(colours(true, |_| None));
+    }
 
     #[test]
     fn trace_ids_are_32_hex_digits_and_differ() {

@@ -13,9 +13,10 @@ use crate::observe::GatewayView;
 use crate::settings::Settings;
 use crate::validate::validate;
 
-const LAYERS: u32 = 4;
+/// Of each shard.
+const LAYERS: u32 = 2;
 
-/// A cluster of two shards, and what is there of it.
+/// A cluster, and what is there of it.
 pub(super) struct Scene {
     pub(super) resource: Value,
     pub(super) pods: Vec<Value>,
@@ -25,19 +26,25 @@ pub(super) struct Scene {
     pub(super) outcome: Result<Applied, String>,
 }
 
-/// The whole of it works.
+/// Two shards, and all that is there works.
 pub(super) fn running() -> Scene {
+    running_with(2)
+}
+
+/// So many shards, of two pods each.
+pub(super) fn running_with(shards: u32) -> Scene {
+    let shard_pods = (0..shards).map(|id| ("shard", id.to_string(), 2));
+    let pods = [("bootstrap", String::new(), 1), ("gateway", String::new(), 1)].into_iter().chain(shard_pods);
     Scene {
         resource: json!({
             "apiVersion": "shardcluster.io/v1alpha1", "kind": "ShardCluster",
             "metadata": {"name": "llama", "namespace": "llm", "uid": "1", "generation": 7},
-            "spec": {"model": {"name": "m", "source": {"builtin": {}}}, "shards": {"count": 2, "replicas": 2}},
+            "spec": {"model": {"name": "m", "source": {"builtin": {}}}, "shards": {"count": shards, "replicas": 2}},
         }),
-        pods: [("bootstrap", "", 1), ("gateway", "", 1), ("shard", "0", 2), ("shard", "1", 2)]
-            .into_iter()
-            .flat_map(|(component, shard, count)| (0..count).map(move |n| ready_pod(component, shard, n)))
+        pods: pods
+            .flat_map(|(part, shard, count)| (0..count).map(move |n| ready_pod(part, &shard, n)))
             .collect(),
-        gateway: GatewayView::Answered(Box::new(pipeline())),
+        gateway: GatewayView::Answered(Box::new(pipeline(shards))),
         nodes: Vec::new(),
         rollout: Rollout::Done,
         outcome: Ok(Applied::default()),
@@ -55,15 +62,15 @@ fn ready_pod(component: &str, shard: &str, ordinal: u32) -> Value {
     })
 }
 
-fn pipeline() -> PipelineStatus {
+fn pipeline(shards: u32) -> PipelineStatus {
     let replica = |id: u32, ordinal| ReplicaStatus {
         peer_id: format!("peer-{id}-{ordinal}"),
         loaded: true,
         download: Download { percent: 100.0, ..Download::default() },
         ..ReplicaStatus::default()
     };
-    let layers = |id: u32| (id * LAYERS / 2, (id + 1) * LAYERS / 2);
-    let manifest = (0..2).map(|id| ManifestShard {
+    let layers = |id: u32| (id * LAYERS, (id + 1) * LAYERS);
+    let manifest = (0..shards).map(|id| ManifestShard {
         shard_id: id,
         start: layers(id).0,
         end: layers(id).1,
@@ -74,11 +81,11 @@ fn pipeline() -> PipelineStatus {
         plan: "p1".into(),
         model_sha256: "ab".into(),
         model_bytes: 5,
-        total_layers: LAYERS,
+        total_layers: shards * LAYERS,
         pipeline_complete: true,
         swarm_ready: true,
         manifest: Some(ManifestSummary { shards: manifest.collect(), ..ManifestSummary::default() }),
-        shards: (0..2)
+        shards: (0..shards)
             .map(|id| ShardStatus {
                 shard_id: id,
                 layers: Range { start: layers(id).0, end: layers(id).1 },
@@ -96,14 +103,31 @@ impl Scene {
     }
 
     /// Shard 1 has one pod, which is not ready, for this reason.
-    pub(super) fn shard_1_has(&mut self, status: Value) {
-        self.pods.retain(|pod| pod["metadata"]["name"] != "llama-shard-1-1");
-        self.pod("llama-shard-1-0")["status"] = status;
+    pub(super) fn shard_1_has(&mut self, status: &Value) {
+        self.shard_has(1, status);
+    }
+
+    /// The same of any shard; those that miss go by their ids.
+    pub(super) fn shard_has(&mut self, id: u32, status: &Value) {
+        self.pods.retain(|pod| pod["metadata"]["name"] != format!("llama-shard-{id}-1"));
+        self.pod(&format!("llama-shard-{id}-0"))["status"] = status.clone();
         self.sees(|seen| {
             seen.pipeline_complete = false;
-            seen.missing_layers = vec![Range { start: 2, end: 4 }];
-            seen.shards[1].replicas.clear();
+            let (start, end) = (id * LAYERS, (id + 1) * LAYERS);
+            match seen.missing_layers.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => seen.missing_layers.push(Range { start, end }),
+            }
+            seen.shards[id as usize].replicas.clear();
         });
+    }
+
+    /// A gateway sees how far the download of a shard's pod is.
+    pub(super) fn shard_downloads(&mut self, id: u32, percent: f32, peers: u32) {
+        self.shard_has(id, &json!({}));
+        let download = Download { percent, peers, ..Download::default() };
+        let replica = ReplicaStatus { download, ..ReplicaStatus::default() };
+        self.sees(|seen| seen.shards[id as usize].replicas = vec![replica]);
     }
 
     /// The kubelet of `node-1` is silent, and a pod there is not ready, or on its way out.
