@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 use shard_e2e::until;
-use shard_operator::crd::condition;
+use shard_operator::crd::{ShardCluster, condition};
 
 const SHARD: &str = "shardcluster.io/shard";
 const PLAN: &str = "shardcluster.io/plan";
@@ -234,5 +234,67 @@ async fn another_plan_moves_column_by_column_and_one_is_complete() {
         .await;
     assert_eq!(status.plan.unwrap().id, "p2");
     assert_eq!(status.ready_shards.as_deref(), Some("2/2"));
+    fleet.stop().await;
+}
+
+/// Of each shard: how many pods it is to have, and the plan of its template.
+async fn sets(fleet: &Fleet) -> Vec<(i32, String)> {
+    let sets = fleet.api::<StatefulSet>().list(&ListParams::default().labels(SHARD)).await.unwrap();
+    let set = |set: StatefulSet| {
+        let spec = set.spec?;
+        let plan = spec.template.metadata?.annotations?.get(PLAN)?.clone();
+        Some((spec.replicas?, plan))
+    };
+    sets.into_iter().filter_map(set).collect()
+}
+
+async fn until_sets(fleet: &Fleet, what: &str, replicas: &[i32], plan: &str) {
+    let expected: Vec<_> = replicas.iter().map(|replicas| (*replicas, plan.to_owned())).collect();
+    until(what, || async { (sets(fleet).await == expected).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_scaled_suspended_and_resumed_while_the_next_ones_manifest_is_not_known() {
+    let Some(fleet) = Fleet::start("rollout-held").await else { return };
+    fleet.apply(json!({"shards": {"count": 3, "replicas": 2}})).await;
+    complete(&fleet, 3, 2).await;
+    fleet.apply(json!({"shards": {"count": 2, "replicas": 2}})).await;
+    fleet
+        .until_status("the new manifest is not known", |status| {
+            is_condition(status, condition::PIPELINE_COMPLETE, "True", "Rolling")
+        })
+        .await;
+    until_sets(&fleet, "the plan before stays", &[2, 2, 2], "p1").await;
+
+    let scale = async |replicas: u32| {
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        fleet.api::<ShardCluster>().patch_scale("tiny", &PatchParams::default(), &patch).await.unwrap();
+    };
+    scale(1).await;
+    until_sets(&fleet, "fewer columns", &[1, 1, 1], "p1").await;
+    scale(3).await;
+    until_sets(&fleet, "more, as far as there are keys", &[3, 3, 2], "p1").await;
+    fleet.apply(json!({"suspend": true, "shards": {"count": 2, "replicas": 2}})).await;
+    until_sets(&fleet, "suspended", &[0, 0, 0], "p1").await;
+    until("no pods", || async { shard_pods(&fleet).await.is_empty().then_some(()) }).await;
+    fleet.apply(json!({"shards": {"count": 2, "replicas": 2}})).await;
+    until_sets(&fleet, "resumed", &[2, 2, 2], "p1").await;
+    fleet.pods_run("tiny-bootstrap").await;
+    let is_old = |pods: &[Seen]| assert!(pods.iter().all(|pod| pod.plan == "p1"), "{pods:#?}");
+    step_through(&fleet, "the plan before serves", is_old, |pods| {
+        pods.len() == 6 && pods.iter().all(|pod| pod.ready)
+    })
+    .await;
+    fleet.until_quiet().await;
+
+    fleet.gateway_knows_of_another_plan("p2", 2);
+    step_through(
+        &fleet,
+        "all pods are of the new plan",
+        |_| {},
+        |pods| pods.len() == 4 && pods.iter().all(|pod| pod.ready && pod.plan == "p2"),
+    )
+    .await;
+    until_sets(&fleet, "the shard that leaves is gone", &[2, 2], "p2").await;
     fleet.stop().await;
 }

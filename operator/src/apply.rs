@@ -25,7 +25,7 @@ use crate::desired::secrets::Secrets;
 use crate::desired::{Accounts, BootstrapChildren, Desired, GatewayChildren, Policies, ShardChildren};
 use crate::observe::Observed;
 use crate::watch::Shelves;
-pub use error::ApplyError;
+pub use error::{ApplyError, Object};
 pub use evict::{Evicted, evict};
 
 /// What was done.
@@ -57,16 +57,17 @@ pub enum Workload {
     Shard(u32),
 }
 
-/// Writes what differs.
+/// Writes what differs. `resting` was refused a short while ago: it is not sent.
 ///
 /// # Errors
-/// The first write that is refused; what comes after it is left for the next time.
+/// The first write that is refused, or rests; what comes after it is left for the next time.
 pub async fn apply(
     client: &Client,
     shelves: &Shelves,
     cluster: &Cluster,
     desired: &Desired,
     observed: &Observed,
+    resting: Option<&Object>,
 ) -> Result<Applied, ApplyError> {
     // Taken apart to the last field, so that a new child is not forgotten here.
     let Desired { accounts, secrets, bootstrap, shards, gateway, policies, held } = desired;
@@ -81,6 +82,7 @@ pub async fn apply(
         shelves,
         namespace: &cluster.namespace,
         owner: &cluster.owner.uid,
+        resting,
         kept: HashSet::new(),
         applied: Applied::default(),
     };
@@ -101,10 +103,10 @@ pub async fn apply(
         writer.child(service, &live.services).await?;
     }
     writer.stateful_set(Workload::Bootstrap, stateful_set, observed).await?;
-    writer.hold(held).await?;
+    writer.hold(held, &live.stateful_sets).await?;
     for (id, ShardChildren { stateful_set, peers, disruption }) in (0..).zip(shards) {
         writer.child(peers, &live.services).await?;
-        if !held.sets.contains(&stateful_set.name_any()) {
+        if !held.holds(&stateful_set.name_any()) {
             writer.stateful_set(Workload::Shard(id), stateful_set, observed).await?;
         }
         if let Some(budget) = disruption {
@@ -127,6 +129,8 @@ struct Writer<'a> {
     namespace: &'a str,
     /// The resource's uid.
     owner: &'a str,
+    /// What is not asked for.
+    resting: Option<&'a Object>,
     /// Kinds and names of all that is desired.
     kept: HashSet<(String, String)>,
     applied: Applied,

@@ -12,6 +12,7 @@
 mod memory;
 mod pace;
 mod policy;
+mod refusal;
 mod upgrade;
 mod write;
 
@@ -50,6 +51,7 @@ use memory::Memory;
 use policy::BackOff;
 pub use policy::Class;
 pub(crate) use policy::words;
+use refusal::{Basis, Refusal};
 use upgrade::Turn;
 pub use write::WriteStatusError;
 
@@ -87,6 +89,14 @@ pub enum ReconcileError {
     /// See [`ApplyError`].
     #[error("cannot apply: {0}")]
     Apply(#[source] ApplyError),
+    /// Of which the status tells; all else is done.
+    #[error("cannot apply: {source}")]
+    Refused {
+        /// What was refused.
+        source: ApplyError,
+        /// When to look again.
+        again: Duration,
+    },
     /// See [`WriteStatusError`].
     #[error("cannot write the status: {0}")]
     Status(#[source] WriteStatusError),
@@ -248,16 +258,25 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let (desired, rollout) = rollout::rollout(&cluster, &facts, &observed, desired);
     // No client; then deletes what lost nodes hold on to.
     let loss = loss::loss(&cluster, &observed, Timestamp::now());
-    let evicted = apply::evict(client, &cluster.namespace, &loss.evictions).await;
+    let basis = Basis {
+        generation: observed.resource.metadata.generation,
+        plan: facts.plan.as_ref().map(|plan| plan.name.clone()),
+    };
+    let refusal = memory.refusal(cluster_ref);
+    let resting = refusal.as_ref().and_then(|refusal| refusal.resting(&basis, Instant::now()));
+    let evicted = apply::evict(client, &cluster.namespace, &loss.evictions, resting).await;
     events::write(client, &observed.resource, &events::of_evictions(&evicted.pods)).await;
     // Writes the children.
-    let applied = apply::apply(client, shelves, &cluster, &desired, &observed).await;
+    let applied = apply::apply(client, shelves, &cluster, &desired, &observed, resting).await;
     let applied = applied.and_then(|applied| evicted.failure.map_or(Ok(applied), Err));
     let applied = match applied {
         // The next attempt is near, and may well succeed: no news for users.
         Err(error) if policy::of_apply(&error) != Class::Refused => return Err(ReconcileError::Apply(error)),
         applied => applied,
     };
+    let (now, jitter) = (Instant::now(), policy::jitter());
+    let refusal = Refusal::after(&applied, refusal.as_ref(), basis, now, jitter);
+    memory.refused(cluster_ref, refusal.clone());
     if let Ok(applied) = &applied
         && applied.writes > 0
     {
@@ -269,14 +288,25 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     if applied.is_ok() && observed.gateway == GatewayView::Asking {
         return Ok(Action::requeue(PASS));
     }
-    let outcome: Outcome<'_> = applied.as_ref().map_err(|error| words(error));
+    let outcome: Outcome<'_> = match &refusal {
+        Some(refusal) => Err(refusal.words.clone()),
+        None => applied.as_ref().map_err(|error| words(error)),
+    };
     // No client; then writes the status.
     let next = status::status(&cluster, &observed, facts.plan.as_ref(), &rollout, &outcome, Timestamp::now());
     telemetry.metrics.phase(cluster_ref.clone(), next.phase);
     let written = write::status(client, memory, &observed.resource, &next).await;
     let again = written.map_err(ReconcileError::Status)?;
     events::write(client, &observed.resource, &events::of_change(&observed.resource, &next)).await;
-    applied.map_err(ReconcileError::Apply)?;
+    let pass = PASS.mul_f64(1.0 + policy::jitter());
+    let rest = refusal.map(|refusal| refusal.rest(Instant::now()));
+    let due = [again, loss.wait(Timestamp::now()), waits.then_some(upgrade::AGAIN), rest];
+    let due = due.into_iter().flatten().fold(pass, Duration::min);
+    match applied {
+        Err(ApplyError::Resting { .. }) => return Ok(Action::requeue(due)),
+        Err(source) => return Err(ReconcileError::Refused { source, again: due }),
+        Ok(_) => {}
+    }
     match rollout {
         Rollout::Done => turn.moved(cluster_ref, next.pipeline_complete || cluster.suspended),
         Rollout::Manifest => {}
@@ -286,10 +316,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
         }
         _ => {}
     }
-    let pass = PASS.mul_f64(1.0 + policy::jitter());
-    let due = [again, loss.wait(Timestamp::now()), waits.then_some(upgrade::AGAIN)];
-    let due = due.into_iter().flatten().min();
-    Ok(Action::requeue(due.map_or(pass, |due| due.min(pass))))
+    Ok(Action::requeue(due))
 }
 
 /// When to try again.
@@ -300,11 +327,17 @@ fn failed(
     context: &Context,
 ) -> Action {
     let class = policy::of(error);
+    context.telemetry.metrics.failed(class);
+    if let ReconcileError::Refused { again, .. } = error {
+        context.memory.succeeded(cluster);
+        warn!(error = %words(error), ?class, ?again, "reconcile failed");
+        return Action::requeue(*again);
+    }
     let failures = context.memory.failed(cluster);
     let delay = policy::delay(class, failures, policy::jitter()).max(policy::asked_to_wait(error));
     let back_off = BackOff { generation, until: Instant::now() + delay };
-    context.memory.waits(cluster, policy::holds_news(error).then_some(back_off));
-    context.telemetry.metrics.failed(class);
+    // An API server that fails is not asked more often because much happens; who wrote in between is best known at once.
+    context.memory.waits(cluster, (class != Class::Conflict).then_some(back_off));
     warn!(error = %words(error), ?class, failures, ?delay, "reconcile failed");
     Action::requeue(delay)
 }

@@ -15,6 +15,7 @@
 
 mod column;
 mod fleet;
+mod hold;
 mod told;
 mod turn;
 mod write;
@@ -27,11 +28,28 @@ use fleet::{Fleet, Shard};
 /// What is there and is not to be written, and what has to go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Names of StatefulSets that stay as they are, with what stands beside them: those that the new plan does not have,
-    /// until its columns have taken over, and all while its manifest is not known.
-    pub sets: Vec<String>,
+    /// StatefulSets whose templates stay as they are, with what stands beside them: those that the new plan does not
+    /// have, until its columns have taken over, and all while its manifest is not known.
+    pub sets: Vec<HeldSet>,
     /// Pods that wait for what their template does not ask for any more.
     pub stuck: Vec<StuckPod>,
+}
+
+impl Held {
+    /// Whether a StatefulSet's template stays.
+    #[must_use]
+    pub fn holds(&self, name: &str) -> bool {
+        self.sets.iter().any(|set| set.name == name)
+    }
+}
+
+/// A StatefulSet whose template and partition stay as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldSet {
+    /// Its name.
+    pub name: String,
+    /// Pods that it is to have.
+    pub replicas: u32,
 }
 
 /// A pod as it was seen.
@@ -41,6 +59,8 @@ pub struct StuckPod {
     pub name: String,
     /// Its uid.
     pub uid: Option<String>,
+    /// Its version: one that has become ready since is another.
+    pub version: Option<String>,
 }
 
 /// How far pods are on their way to what is wanted.
@@ -81,7 +101,7 @@ pub enum Column {
 /// What becomes of one shard now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Step {
-    /// The StatefulSet stays as it is, whatever is wanted.
+    /// Template and partition stay as they are, whatever is wanted.
     holds: bool,
     replicas: u32,
     /// Pods below it stay as they are.
@@ -90,13 +110,23 @@ struct Step {
     stuck: Vec<u32>,
 }
 
+/// What becomes of the shards that the spec does not have any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// They go.
+    Go,
+    /// They stay as they are.
+    Stay,
+    /// They stay, with as many pods as the fleet has columns.
+    Follow,
+}
+
 /// What becomes of all shards now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Decision {
     /// One per shard of the spec, by id.
     steps: Vec<Step>,
-    /// Shards that the spec does not have stay.
-    leaving_stay: bool,
+    leaving: Leaving,
     rollout: Rollout,
 }
 
@@ -117,28 +147,12 @@ pub fn rollout(
 
 fn decide(fleet: &Fleet) -> Decision {
     if !fleet.known {
-        hold(fleet)
+        hold::decide(fleet)
     } else if fleet.shards.iter().any(Shard::has_another_plan) || column::stands_in(fleet) {
         column::decide(fleet)
     } else {
         turn::decide(fleet)
     }
-}
-
-/// What has a plan stays as it is: a size for more pods is not known.
-fn hold(fleet: &Fleet) -> Decision {
-    let step = |shard: &Shard| {
-        let live = shard.live.as_ref().filter(|live| live.mark.plan.is_some());
-        Step {
-            holds: live.is_some() && shard.replicas > 0,
-            replicas: 0,
-            partition: live.map_or(0, |live| live.partition),
-            stuck: Vec::new(),
-        }
-    };
-    let steps: Vec<Step> = fleet.shards.iter().map(step).collect();
-    let serves = steps.iter().any(|step| step.holds);
-    Decision { leaving_stay: serves, rollout: if serves { Rollout::Manifest } else { Rollout::Done }, steps }
 }
 
 #[cfg(test)]

@@ -11,8 +11,15 @@ use crate::observe::is_owned;
 use crate::watch::Shelved;
 
 impl Writer<'_> {
-    pub(super) fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self) -> Api<K> {
-        Api::namespaced(self.client.clone(), self.namespace)
+    /// Where an object is written, unless it rests.
+    pub(super) fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
+        &self,
+        name: &str,
+    ) -> Result<Api<K>, ApplyError> {
+        match self.resting.filter(|resting| resting.is::<K>(name)) {
+            Some(resting) => Err(resting.rests(self.namespace)),
+            None => Ok(Api::namespaced(self.client.clone(), self.namespace)),
+        }
     }
 
     /// Says what failed, of which object.
@@ -47,24 +54,30 @@ impl Writer<'_> {
             Some(_) => {}
             None => self.refuse_others::<K>(&name).await?,
         }
-        match self.server_side::<K>(&name, &wanted).await {
+        let api = self.api::<K>(&name)?;
+        match self.server_side(&api, &name, &wanted).await {
             // An entry of somebody else's does not go with ours: another port of the same name, say. Applying leaves it
             // there, so the lists that we name are written over first, and applied then to be known as ours.
             Err(kube::Error::Api(status)) if status.is_invalid() && found.is_some() => {
                 let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-                let replaced = self.api::<K>().patch(&name, &params, &Patch::Merge(&wanted)).await;
+                let replaced = api.patch(&name, &params, &Patch::Merge(&wanted)).await;
                 replaced.map_err(self.failed::<K>("replace", &name))?;
                 self.applied.writes += 1;
-                self.server_side::<K>(&name, &wanted).await
+                self.server_side(&api, &name, &wanted).await
             }
             written => written,
         }
         .map_err(self.failed::<K>("apply", &name))
     }
 
-    async fn server_side<K: Shelved>(&mut self, name: &str, wanted: &Value) -> Result<(), kube::Error> {
+    async fn server_side<K: Shelved>(
+        &mut self,
+        api: &Api<K>,
+        name: &str,
+        wanted: &Value,
+    ) -> Result<(), kube::Error> {
         let params = PatchParams::apply(MANAGER).force();
-        let written = self.api::<K>().patch(name, &params, &Patch::Apply(wanted)).await?;
+        let written = api.patch(name, &params, &Patch::Apply(wanted)).await?;
         K::shelf(self.shelves).put(written);
         self.applied.writes += 1;
         Ok(())
@@ -73,7 +86,7 @@ impl Writer<'_> {
     /// An object of this name that has none of our labels may be ours without them, or somebody else's.
     async fn refuse_others<K: Shelved>(&self, name: &str) -> Result<(), ApplyError> {
         let there =
-            self.api::<K>().get_metadata_opt(name).await.map_err(self.failed::<K>("look for", name))?;
+            self.api::<K>(name)?.get_metadata_opt(name).await.map_err(self.failed::<K>("look for", name))?;
         if there.is_none_or(|object| is_owned(&object, self.owner)) {
             return Ok(());
         }

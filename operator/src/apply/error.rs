@@ -1,6 +1,29 @@
 //! What goes wrong when something is written.
 
+use kube::Resource;
 use thiserror::Error;
+
+/// What is written, beside other objects of its namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// As `kind` in its manifest.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Object {
+    /// Whether it is this one.
+    pub(super) fn is<K: Resource<DynamicType = ()>>(&self, name: &str) -> bool {
+        self.kind == K::kind(&()) && self.name == name
+    }
+
+    /// That it is not asked for yet.
+    pub(super) fn rests(&self, namespace: &str) -> ApplyError {
+        let Self { kind, name } = self.clone();
+        ApplyError::Resting { kind, namespace: namespace.to_owned(), name }
+    }
+}
 
 /// Why the cluster is not what it should be.
 #[derive(Debug, Error)]
@@ -31,6 +54,16 @@ pub enum ApplyError {
         /// Of the object.
         name: String,
     },
+    /// It was refused a short while ago, and is not asked for again yet.
+    #[error("{kind} {namespace}/{name} was refused a short while ago")]
+    Resting {
+        /// Of the object.
+        kind: String,
+        /// Of the object.
+        namespace: String,
+        /// Of the object.
+        name: String,
+    },
     /// A child cannot be written as JSON: a fault of this program.
     #[error("cannot put {kind} into JSON")]
     Json {
@@ -39,4 +72,17 @@ pub enum ApplyError {
         /// Why.
         source: serde_json::Error,
     },
+}
+
+impl ApplyError {
+    /// What could not be written.
+    #[must_use]
+    pub fn object(&self) -> Option<Object> {
+        match self {
+            Self::Write { kind, name, .. }
+            | Self::NotOurs { kind, name, .. }
+            | Self::Resting { kind, name, .. } => Some(Object { kind: kind.clone(), name: name.clone() }),
+            Self::Json { .. } => None,
+        }
+    }
 }

@@ -9,7 +9,7 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tracing::info;
 
-use super::ApplyError;
+use super::{ApplyError, Object};
 use crate::loss::{Eviction, NodeView, Standing, Target};
 
 /// What has gone.
@@ -22,10 +22,15 @@ pub struct Evicted {
 }
 
 /// Deletes pods by force, and claims that go with them. Each is deleted as the one that was seen, or left; and only while
-/// its node is as it was seen.
-pub async fn evict(client: &Client, namespace: &str, evictions: &[Eviction]) -> Evicted {
+/// its node is as it was seen. `resting` was refused a short while ago: what it is a part of waits.
+pub async fn evict(
+    client: &Client,
+    namespace: &str,
+    evictions: &[Eviction],
+    resting: Option<&Object>,
+) -> Evicted {
     let mut evicted = Evicted::default();
-    let mut evictor = Evictor { client, namespace, nodes: HashMap::new() };
+    let mut evictor = Evictor { client, namespace, resting, nodes: HashMap::new() };
     for eviction in evictions {
         match evictor.evict(eviction).await {
             Ok(true) => evicted.pods.push(eviction.clone()),
@@ -42,6 +47,8 @@ pub async fn evict(client: &Client, namespace: &str, evictions: &[Eviction]) -> 
 struct Evictor<'a> {
     client: &'a Client,
     namespace: &'a str,
+    /// What is not asked for.
+    resting: Option<&'a Object>,
     /// Nodes that were asked for: `None` are no more.
     nodes: HashMap<&'a str, Option<NodeView>>,
 }
@@ -50,6 +57,13 @@ impl<'a> Evictor<'a> {
     /// Whether there was something to delete.
     async fn evict(&mut self, eviction: &'a Eviction) -> Result<bool, ApplyError> {
         let Eviction { pod, claims, node, standing } = eviction;
+        let is_part = |resting: &&Object| {
+            let is_claim = |claim: &Target| resting.is::<PersistentVolumeClaim>(&claim.name);
+            resting.is::<Pod>(&pod.name) || claims.iter().any(is_claim)
+        };
+        if let Some(resting) = self.resting.filter(is_part) {
+            return Err(resting.rests(self.namespace));
+        }
         if !self.is_still(node, *standing, &pod.name).await? {
             return Ok(false);
         }

@@ -3,27 +3,58 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, Preconditions};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::json;
 
 use super::{ApplyError, Writer};
-use crate::rollout::Held;
+use crate::desired::meta::MANAGER;
+use crate::rollout::{Held, HeldSet, StuckPod};
 
 impl Writer<'_> {
-    /// Keeps what is not to be touched, and deletes stuck pods: their StatefulSet makes them anew from its template.
-    pub(super) async fn hold(&mut self, held: &Held) -> Result<(), ApplyError> {
-        for name in &held.sets {
-            self.keep::<StatefulSet>(name);
-            self.keep::<Service>(name);
-            self.keep::<PodDisruptionBudget>(name);
+    /// Keeps what is not to be touched but for its number of pods, and deletes stuck pods: their StatefulSet makes them
+    /// anew from its template.
+    pub(super) async fn hold(&mut self, held: &Held, live: &[StatefulSet]) -> Result<(), ApplyError> {
+        for set in &held.sets {
+            self.keep::<StatefulSet>(&set.name);
+            self.keep::<Service>(&set.name);
+            self.keep::<PodDisruptionBudget>(&set.name);
+            self.scale(set, live).await?;
         }
         for pod in &held.stuck {
-            let same = Preconditions { uid: pod.uid.clone(), resource_version: None };
-            match self.api::<Pod>().delete(&pod.name, &DeleteParams::default().preconditions(same)).await {
-                Ok(_) => self.applied.writes += 1,
-                // Gone, or another one of this name.
-                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
-                Err(source) => return Err(self.failed::<Pod>("replace", &pod.name)(source)),
-            }
+            self.replace(pod).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing but the number: to apply the rest as well, it would have to be as it was applied then. The next apply under
+    /// the same name takes the field over.
+    async fn scale(&mut self, set: &HeldSet, live: &[StatefulSet]) -> Result<(), ApplyError> {
+        let HeldSet { name, replicas } = set;
+        let found = live.iter().find(|live| live.name_any() == *name);
+        let Some(found) = found.filter(|live| live.metadata.deletion_timestamp.is_none()) else {
+            return Ok(());
+        };
+        if found.spec.as_ref().and_then(|spec| spec.replicas) == i32::try_from(*replicas).ok() {
+            return Ok(());
+        }
+        let patch = json!({"metadata": {"uid": found.uid()}, "spec": {"replicas": replicas}});
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let scaled = self.api::<StatefulSet>(name)?.patch(name, &params, &Patch::Merge(&patch)).await;
+        self.shelves.stateful_sets.put(scaled.map_err(self.failed::<StatefulSet>("scale", name))?);
+        self.applied.writes += 1;
+        Ok(())
+    }
+
+    /// As it was seen: one that has become ready since, or is another by now, is a conflict, and is looked at again.
+    async fn replace(&mut self, pod: &StuckPod) -> Result<(), ApplyError> {
+        let StuckPod { name, uid, version } = pod;
+        let seen = Preconditions { uid: uid.clone(), resource_version: version.clone() };
+        let params = DeleteParams::default().preconditions(seen);
+        match self.api::<Pod>(name)?.delete(name, &params).await {
+            Ok(_) => self.applied.writes += 1,
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(source) => return Err(self.failed::<Pod>("replace", name)(source)),
         }
         Ok(())
     }

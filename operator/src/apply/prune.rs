@@ -35,7 +35,7 @@ impl Writer<'_> {
             }
             let same = Preconditions { uid: child.uid(), resource_version: None };
             let params = DeleteParams::background().preconditions(same);
-            match self.api::<K>().delete(&name, &params).await {
+            match self.api::<K>(&name)?.delete(&name, &params).await {
                 Ok(_) => self.applied.writes += 1,
                 Err(kube::Error::Api(status)) if status.is_not_found() => {}
                 Err(source) => return Err(self.failed::<K>("delete", &name)(source)),

@@ -12,9 +12,9 @@ impl Writer<'_> {
     /// Creates a Secret, or adds the entries that it lacks. Another writer in between is a conflict, and nothing is lost.
     pub(super) async fn secret(&mut self, desired: &Secret, held: Option<&Secret>) -> Result<(), ApplyError> {
         let name = desired.name_any();
-        let api = self.api::<Secret>();
         let Some(held) = held else {
             let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+            let api = self.api::<Secret>(&name)?;
             api.create(&params, desired).await.map_err(self.failed::<Secret>("create", &name))?;
             self.applied.writes += 1;
             return Ok(());
@@ -29,7 +29,7 @@ impl Writer<'_> {
             "data": missing,
         });
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        let written = api.patch(&name, &params, &Patch::Merge(&patch)).await;
+        let written = self.api::<Secret>(&name)?.patch(&name, &params, &Patch::Merge(&patch)).await;
         written.map_err(self.failed::<Secret>("add keys to", &name))?;
         self.applied.writes += 1;
         Ok(())

@@ -42,7 +42,7 @@ impl Writer<'_> {
                 self.keep::<StatefulSet>(&name);
                 let same = Preconditions { uid: live.uid(), resource_version: None };
                 let params = DeleteParams::orphan().preconditions(same);
-                match self.api::<StatefulSet>().delete(&name, &params).await {
+                match self.api::<StatefulSet>(&name)?.delete(&name, &params).await {
                     Ok(_) => self.applied.writes += 1,
                     // The watch will tell.
                     Err(kube::Error::Api(status)) if status.is_not_found() => {}
@@ -72,7 +72,8 @@ impl Writer<'_> {
             let name = claim.name_any();
             let patch = json!({"spec": {"resources": {"requests": {"storage": size}}}});
             let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-            match self.api::<PersistentVolumeClaim>().patch(&name, &params, &Patch::Merge(&patch)).await {
+            match self.api::<PersistentVolumeClaim>(&name)?.patch(&name, &params, &Patch::Merge(&patch)).await
+            {
                 Ok(grown) => {
                     self.shelves.claims.put(grown);
                     self.applied.writes += 1;

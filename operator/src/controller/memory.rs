@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use tokio::time::Instant;
 
 use super::policy::BackOff;
+use super::refusal::Refusal;
 use crate::crd::ShardCluster;
 use crate::watch::ClusterRef;
 
@@ -22,6 +23,8 @@ struct Notes {
     failures: u32,
     /// Of the last of them, where news has to wait.
     back_off: Option<BackOff>,
+    /// A write, while the rest goes on.
+    refusal: Option<Refusal>,
     written: Option<Written>,
 }
 
@@ -56,6 +59,16 @@ impl Memory {
     /// How much longer a spec of this generation is not to be tried, if so.
     pub(super) fn rest(&self, cluster: &ClusterRef, generation: Option<i64>) -> Option<Duration> {
         self.lock().get(cluster)?.back_off?.rest(generation, Instant::now())
+    }
+
+    /// What was refused when it was last written.
+    pub(super) fn refusal(&self, cluster: &ClusterRef) -> Option<Refusal> {
+        self.lock().get(cluster)?.refusal.clone()
+    }
+
+    /// This is refused, or nothing is.
+    pub(super) fn refused(&self, cluster: &ClusterRef, refusal: Option<Refusal>) {
+        self.lock().entry(cluster.clone()).or_default().refusal = refusal;
     }
 
     /// A status was written just now, and this came of it.

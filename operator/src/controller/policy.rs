@@ -32,6 +32,7 @@ pub enum Class {
 pub(super) fn of(error: &ReconcileError) -> Class {
     match error {
         ReconcileError::Apply(error) => of_apply(error),
+        ReconcileError::Refused { .. } => Class::Refused,
         error => api(error).map_or(Class::Internal, of_api),
     }
 }
@@ -49,7 +50,10 @@ fn api(error: &ReconcileError) -> Option<&kube::Error> {
         | ReconcileError::Apply(ApplyError::Write { source, .. })
         | ReconcileError::Status(WriteStatusError::Write { source, .. }) => Some(source),
         ReconcileError::Observe(ObserveError::Kept { .. })
-        | ReconcileError::Apply(ApplyError::NotOurs { .. } | ApplyError::Json { .. })
+        | ReconcileError::Apply(
+            ApplyError::NotOurs { .. } | ApplyError::Resting { .. } | ApplyError::Json { .. },
+        )
+        | ReconcileError::Refused { .. }
         | ReconcileError::Keys(_)
         | ReconcileError::Status(WriteStatusError::Json(_)) => None,
     }
@@ -57,7 +61,7 @@ fn api(error: &ReconcileError) -> Option<&kube::Error> {
 
 pub(super) fn of_apply(error: &ApplyError) -> Class {
     match error {
-        ApplyError::NotOurs { .. } => Class::Refused,
+        ApplyError::NotOurs { .. } | ApplyError::Resting { .. } => Class::Refused,
         ApplyError::Json { .. } => Class::Internal,
         ApplyError::Write { source, .. } => of_api(source),
     }
@@ -98,16 +102,6 @@ impl BackOff {
     pub(super) fn rest(&self, generation: Option<i64>, now: Instant) -> Option<Duration> {
         let rest = self.until.saturating_duration_since(now);
         (self.generation == generation && !rest.is_zero()).then_some(rest)
-    }
-}
-
-/// Whether news waits for the next attempt: an API server that fails is not asked more often because much happens. Who wrote
-/// in between is best known at once; and of a write that is refused, and of pods all the while, the status tells.
-pub(super) fn holds_news(error: &ReconcileError) -> bool {
-    match of(error) {
-        Class::Conflict => false,
-        Class::Refused => !matches!(error, ReconcileError::Apply(_)),
-        Class::Api | Class::Internal => true,
     }
 }
 
@@ -190,36 +184,6 @@ mod tests {
         ];
         for (generation, at, rest) in table {
             assert_eq!(back_off.rest(generation, at), rest, "{generation:?}, {:?}", at - now);
-        }
-    }
-
-    #[test]
-    fn news_waits_unless_it_helps_or_the_status_goes_on() {
-        let (kind, namespace, name) = (String::new(), String::new(), String::new());
-        let reads = |code| {
-            let (kind, namespace, name) = (kind.clone(), namespace.clone(), name.clone());
-            ReconcileError::Observe(ObserveError::Get { kind, namespace, name, source: api(code) })
-        };
-        let applies = |code| {
-            let (kind, namespace, name) = (kind.clone(), namespace.clone(), name.clone());
-            let (action, source) = ("apply", api(code));
-            ReconcileError::Apply(ApplyError::Write { action, kind, namespace, name, source })
-        };
-        let tells = |code| {
-            let (namespace, name) = (namespace.clone(), name.clone());
-            ReconcileError::Status(WriteStatusError::Write { namespace, name, source: api(code) })
-        };
-        for (code, read, apply, status) in [
-            (409, false, false, false),
-            (401, true, true, true),
-            (403, true, false, true),
-            (422, true, false, true),
-            (429, true, true, true),
-            (500, true, true, true),
-            (503, true, true, true),
-        ] {
-            let found = [reads(code), applies(code), tells(code)].map(|error| holds_news(&error));
-            assert_eq!(found, [read, apply, status], "{code}");
         }
     }
 

@@ -10,7 +10,8 @@
 //! A column that has begun is not held back again: its pods are on their way.
 
 use super::fleet::{Fleet, Shard};
-use super::{Column, Decision, Rollout, Step};
+use super::hold::with_surge;
+use super::{Column, Decision, Leaving, Rollout, Step};
 
 pub(super) fn decide(fleet: &Fleet) -> Decision {
     // Another plan is new pods everywhere: they need the bootstrap, which has the model.
@@ -19,12 +20,12 @@ pub(super) fn decide(fleet: &Fleet) -> Decision {
     }
     let column = column(fleet);
     let step = |shard: &Shard| {
-        let (partition, replicas) = (partition(shard, column), replicas(fleet, shard));
+        let (partition, replicas) = (partition(shard, column), with_surge(shard.replicas, fleet.surge));
         Step { holds: false, replicas, partition, stuck: shard.stuck(partition, replicas) }
     };
     Decision {
         steps: fleet.shards.iter().map(step).collect(),
-        leaving_stay: column != Column::Ordinal(0),
+        leaving: if column == Column::Ordinal(0) { Leaving::Go } else { Leaving::Stay },
         rollout: Rollout::Column {
             column,
             waits_for: fleet.shards.iter().filter(|it| !is_through(it, column)).map(|it| it.id).collect(),
@@ -48,7 +49,7 @@ fn waiting_for_bootstrap(fleet: &Fleet) -> Decision {
     };
     Decision {
         steps: fleet.shards.iter().map(step).collect(),
-        leaving_stay: true,
+        leaving: Leaving::Stay,
         rollout: Rollout::Bootstrap(fleet.shards.iter().map(|shard| shard.id).collect()),
     }
 }
@@ -90,8 +91,4 @@ fn partition(shard: &Shard, column: Column) -> u32 {
         Column::Surge => shard.replicas,
         Column::Ordinal(ordinal) => ordinal.min(shard.replicas),
     }
-}
-
-fn replicas(fleet: &Fleet, shard: &Shard) -> u32 {
-    shard.replicas + u32::from(fleet.surge && shard.replicas > 0)
 }

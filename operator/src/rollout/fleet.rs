@@ -36,6 +36,7 @@ pub(super) struct Pod {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Live {
     pub(super) mark: Mark,
+    pub(super) replicas: u32,
     pub(super) partition: u32,
 }
 
@@ -135,7 +136,11 @@ impl Fleet {
                 id,
                 replicas,
                 wanted: mark_of(wanted),
-                live: live.map(|set| Live { mark: mark_of(set), partition: partition(set) }),
+                live: live.map(|set| Live {
+                    mark: mark_of(set),
+                    replicas: replicas_of(set),
+                    partition: partition(set),
+                }),
                 pods: pods.remove(&*name).unwrap_or_default(),
             }
         };
@@ -166,6 +171,10 @@ fn mark(meta: &ObjectMeta) -> Mark {
 
 fn mark_of(set: &StatefulSet) -> Mark {
     set.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref()).map(mark).unwrap_or_default()
+}
+
+pub(super) fn replicas_of(set: &StatefulSet) -> u32 {
+    set.spec.as_ref().and_then(|spec| u32::try_from(spec.replicas?).ok()).unwrap_or(0)
 }
 
 fn partition(set: &StatefulSet) -> u32 {

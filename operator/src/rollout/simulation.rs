@@ -33,16 +33,21 @@ impl World {
             for ordinal in &step.stuck {
                 delete(shard, *ordinal);
             }
-            if !step.holds {
-                shard.live = Some(Live { mark: shard.wanted.clone(), partition: step.partition });
+            match &mut shard.live {
+                Some(live) if step.holds => live.replicas = step.replicas,
+                _ => {
+                    let (mark, replicas, partition) = (shard.wanted.clone(), step.replicas, step.partition);
+                    shard.live = Some(Live { mark, replicas, partition });
+                }
             }
         }
     }
 
     /// What a StatefulSet controller does next for a shard.
-    fn control(&mut self, at: usize, replicas: u32) {
+    fn control(&mut self, at: usize) {
         let shard = &mut self.fleet.shards[at];
         let Some(live) = shard.live.clone() else { return };
+        let replicas = live.replicas;
         if let Some(beyond) = shard.pods.iter().find(|pod| pod.ordinal >= replicas && !pod.going) {
             return delete(shard, beyond.ordinal);
         }
@@ -85,16 +90,25 @@ impl World {
         let at = (choice / 3) % self.fleet.shards.len();
         match choice % 3 {
             0 => self.write(decision),
-            1 => self.control(at, decision.steps[at].replicas),
+            1 => self.control(at),
             _ => self.advance(at, choice / 9),
         }
     }
 
     /// Runs to the end; `check` sees every state.
     fn run(mut self, choices: &[usize], check: impl Fn(&Fleet)) {
+        self.run_until(choices, |fleet, rollout| is_over(fleet) && *rollout == Rollout::Done, check);
+    }
+
+    fn run_until(
+        &mut self,
+        choices: &[usize],
+        is_over: impl Fn(&Fleet, &Rollout) -> bool,
+        check: impl Fn(&Fleet),
+    ) {
         for step in 0..MAX_STEPS {
             let decision = decide(&self.fleet);
-            if is_over(&self.fleet) && decision.rollout == Rollout::Done {
+            if is_over(&self.fleet, &decision.rollout) {
                 return;
             }
             self.step(&decision, choices[step % choices.len()]);
@@ -186,8 +200,34 @@ proptest! {
         let (old, new) = (mark("1", "a"), mark("2", "b"));
         let all = Fleet { surge, ..fleet(replicas, &old, &new) };
         World::new(all, &old, careful).run(&order, |fleet| {
-            let serves_old = decide(fleet).leaving_stay && complete(&fleet.shards, &old);
+            let serves_old = decide(fleet).leaving != Leaving::Go && complete(&fleet.shards, &old);
             assert!(serves_old || complete(&fleet.shards, &new), "{:#?}", fleet.shards);
+        });
+    }
+
+    #[test]
+    fn a_plan_that_is_held_is_scaled_and_suspended_and_resumed_and_stays(
+        replicas in 1..4_u32, numbers in proptest::collection::vec(0..4_u32, 0..5),
+        surge: bool, careful: bool, order in order(),
+    ) {
+        let (old, new) = (mark("1", "a"), mark("2", "b"));
+        let mut world = World::new(Fleet { surge, ..fleet(replicas, &old, &new) }, &old, careful);
+        world.fleet.known = false;
+        for wanted in numbers.into_iter().chain([replicas]) {
+            world.fleet.shards.iter_mut().for_each(|shard| shard.replicas = wanted);
+            let serves_all = |fleet: &Fleet, _: &Rollout| {
+                let is_all = |shard: &Shard| shard.is_whole() && shard.pods.len() == wanted as usize;
+                fleet.shards.iter().all(is_all)
+            };
+            world.run_until(&order, serves_all, |fleet| {
+                let is_old = |shard: &Shard| shard.pods.iter().all(|pod| pod.mark == old);
+                assert!(fleet.shards.iter().all(is_old), "{:#?}", fleet.shards);
+            });
+        }
+        world.fleet.known = true;
+        world.run(&order, |fleet| {
+            let whole = complete(&fleet.shards, &old) || complete(&fleet.shards, &new);
+            assert!(whole || (replicas == 1 && !surge), "{:#?}", fleet.shards);
         });
     }
 

@@ -11,13 +11,17 @@ pub(super) fn pod(ordinal: u32, mark: &Mark, ready: bool) -> Pod {
     Pod { ordinal, mark: mark.clone(), ready, troubled: false, going: false }
 }
 
+pub(super) fn live(mark: &Mark, replicas: u32, partition: u32) -> Live {
+    Live { mark: mark.clone(), replicas, partition }
+}
+
 /// A shard whose pods are all ready, of the template that is live.
 pub(super) fn shard(id: u32, replicas: u32, live: &Mark, wanted: &Mark) -> Shard {
     Shard {
         id,
         replicas,
         wanted: wanted.clone(),
-        live: Some(Live { mark: live.clone(), partition: 0 }),
+        live: Some(self::live(live, replicas, 0)),
         pods: (0..replicas).map(|ordinal| pod(ordinal, live, true)).collect(),
     }
 }
@@ -41,7 +45,7 @@ fn nothing_moves_where_nothing_is_new() {
     let now = mark("1", "a");
     let decision = decide(&fleet(2, &now, &now));
     assert_eq!(decision.rollout, Rollout::Done);
-    assert!(!decision.leaving_stay);
+    assert_eq!(decision.leaving, Leaving::Go);
     assert!(decision.steps.iter().all(|step| step.partition == 0 && step.stuck.is_empty() && !step.holds));
 }
 
@@ -51,10 +55,10 @@ fn another_template_moves_one_shard() {
     let mut all = fleet(2, &old, &new);
     assert_eq!(partitions(&all), [0, 2, 2]);
     // It has begun, and one of its pods is away: nobody else begins.
-    all.shards[0] = Shard { live: Some(Live { mark: new.clone(), partition: 0 }), ..all.shards[0].clone() };
+    all.shards[0] = Shard { live: Some(live(&new, 2, 0)), ..all.shards[0].clone() };
     all.shards[0].pods[1] = pod(1, &new, false);
     for held in &mut all.shards[1..] {
-        held.live = Some(Live { mark: new.clone(), partition: 2 });
+        held.live = Some(live(&new, 2, 2));
     }
     assert_eq!(partitions(&all), [0, 2, 2]);
     assert_eq!(decide(&all).rollout, Rollout::Turn { moving: vec![0], waiting: vec![1, 2] });
@@ -99,7 +103,7 @@ fn pods_beyond_those_that_serve_need_no_turn() {
     }
     all.shards[1].pods[1].ready = false;
     assert_eq!(partitions(&all), [2, 1, 2]);
-    all.shards[1].live = Some(Live { mark: new, partition: 1 });
+    all.shards[1].live = Some(live(&new, 3, 1));
     assert_eq!(decide(&all).steps[1].stuck, [1, 2]);
 }
 
@@ -108,7 +112,7 @@ fn a_pod_in_trouble_below_the_column_does_not_hold_it_up() {
     let (old, new) = (mark("1", "a"), mark("2", "b"));
     let mut all = fleet(2, &old, &new);
     for shard in &mut all.shards {
-        shard.live = Some(Live { mark: new.clone(), partition: 1 });
+        shard.live = Some(live(&new, 2, 1));
     }
     all.shards[1].pods[0] = Pod { troubled: true, ..pod(0, &old, false) };
     let stuck = |fleet: &Fleet| decide(fleet).steps.into_iter().map(|step| step.stuck).collect::<Vec<_>>();
@@ -134,9 +138,9 @@ fn another_plan_moves_the_highest_column_of_all() {
     let (old, new) = (mark("1", "a"), mark("2", "b"));
     let mut all = fleet(2, &old, &new);
     assert_eq!(partitions(&all), [1, 1, 1]);
-    assert!(decide(&all).leaving_stay);
+    assert_eq!(decide(&all).leaving, Leaving::Stay);
     for shard in &mut all.shards {
-        shard.live = Some(Live { mark: new.clone(), partition: 1 });
+        shard.live = Some(live(&new, 2, 1));
         shard.pods[1] = pod(1, &new, true);
     }
     all.shards[2].pods[1].ready = false;
@@ -145,7 +149,7 @@ fn another_plan_moves_the_highest_column_of_all() {
     assert_eq!(decide(&all).rollout, waits);
     all.shards[2].pods[1].ready = true;
     assert_eq!(partitions(&all), [0, 0, 0]);
-    assert!(!decide(&all).leaving_stay);
+    assert_eq!(decide(&all).leaving, Leaving::Go);
 }
 
 #[test]
@@ -158,7 +162,38 @@ fn a_new_shard_has_nothing_to_lose_and_a_plan_that_is_not_known_moves_nothing() 
     all.known = false;
     let decision = decide(&all);
     assert_eq!(decision.steps.iter().map(|step| step.holds).collect::<Vec<_>>(), [true, true, false]);
-    assert_eq!((decision.rollout, decision.leaving_stay), (Rollout::Manifest, true));
+    assert_eq!((decision.rollout, decision.leaving), (Rollout::Manifest, Leaving::Follow));
+}
+
+#[test]
+fn a_plan_that_is_held_follows_the_number_of_pods() {
+    let (old, new) = (mark("1", "a"), mark("2", "b"));
+    // Wanted and there, whether a column more is wanted meanwhile, and whether those that are wanted serve.
+    let table = [
+        (("as it is", 2, 2, false, true), 2),
+        (("fewer", 1, 3, false, true), 1),
+        (("fewer, and none serves", 1, 3, false, false), 1),
+        (("more", 3, 1, false, true), 3),
+        (("suspended", 0, 2, false, true), 0),
+        (("resumed", 2, 0, false, false), 2),
+        (("a column more may be what serves", 1, 2, true, false), 2),
+        (("a column less, where one more would be wanted meanwhile", 1, 2, true, true), 1),
+        (("no column more is made for it", 2, 2, true, false), 2),
+        (("fewer, and a column more may be what serves", 1, 3, true, false), 2),
+        (("suspended, with a column more", 0, 2, true, false), 0),
+    ];
+    for ((case, wanted, there, surge, serves), expected) in table {
+        let mut all = Fleet { known: false, surge, ..fleet(wanted, &old, &new) };
+        for shard in &mut all.shards {
+            shard.live = Some(live(&old, there, 1));
+            shard.pods.iter_mut().for_each(|pod| pod.ready = serves);
+        }
+        let Decision { steps, leaving, rollout } = decide(&all);
+        let step = Step { holds: true, replicas: expected, partition: 1, stuck: Vec::new() };
+        assert!(steps.iter().all(|one| *one == step), "{case}: {steps:?}");
+        assert_eq!(leaving, Leaving::Follow, "{case}");
+        assert_eq!(rollout == Rollout::Manifest, expected > 0, "{case}");
+    }
 }
 
 #[test]
@@ -168,12 +203,12 @@ fn with_surge_a_column_more_serves_first() {
     let decision = decide(&all);
     assert!(decision.steps.iter().all(|step| (step.replicas, step.partition) == (2, 1)));
     for shard in &mut all.shards {
-        shard.live = Some(Live { mark: new.clone(), partition: 1 });
+        shard.live = Some(live(&new, 2, 1));
         shard.pods.push(pod(1, &new, true));
     }
     assert!(decide(&all).steps.iter().all(|step| (step.replicas, step.partition) == (2, 0)));
     for shard in &mut all.shards {
-        shard.live = Some(Live { mark: new.clone(), partition: 0 });
+        shard.live = Some(live(&new, 2, 0));
         shard.pods[0] = pod(0, &new, true);
     }
     assert!(decide(&all).steps.iter().all(|step| step.replicas == 1));
@@ -188,6 +223,6 @@ fn a_pod_that_waits_for_what_is_no_longer_asked_goes() {
         decide(&all).steps[1].stuck.is_empty(),
         "before the template is written it would come back as it is"
     );
-    all.shards[1].live = Some(Live { mark: new, partition: 0 });
+    all.shards[1].live = Some(live(&new, 1, 0));
     assert_eq!(decide(&all).steps[1].stuck, [0]);
 }

@@ -9,7 +9,7 @@
 //! what mends it, as more memory does.
 
 use super::fleet::{Fleet, Shard};
-use super::{Decision, Rollout, Step};
+use super::{Decision, Leaving, Rollout, Step};
 
 pub(super) fn decide(fleet: &Fleet) -> Decision {
     let pending: Vec<&Shard> = fleet.shards.iter().filter(|shard| is_pending(shard)).collect();
@@ -31,7 +31,7 @@ pub(super) fn decide(fleet: &Fleet) -> Decision {
         (true, false) if waits_for_bootstrap => Rollout::Bootstrap(waiting),
         _ => Rollout::Turn { moving, waiting },
     };
-    Decision { steps, leaving_stay: false, rollout }
+    Decision { steps, leaving: Leaving::Go, rollout }
 }
 
 /// The shard that may begin. One that has moved and does not serve may be the new template's fault: nobody begins then.

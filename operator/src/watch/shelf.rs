@@ -34,6 +34,15 @@ struct Kept {
     json: Box<[u8]>,
 }
 
+impl Kept {
+    /// With its version, as a request that is to change this very state needs it.
+    fn object<K: Shelved>(&self) -> Result<K, serde_json::Error> {
+        let mut object: K = serde_json::from_slice(&self.json)?;
+        object.meta_mut().resource_version = (self.version > 0).then(|| self.version.to_string());
+        Ok(object)
+    }
+}
+
 impl<K> Default for Shelf<K> {
     fn default() -> Self {
         Self { held: Mutex::default(), filled: watch::Sender::new(false), kind: PhantomData }
@@ -48,7 +57,7 @@ impl<K: Shelved> Shelf<K> {
     pub fn of(&self, cluster: &ClusterRef) -> Result<Vec<K>, serde_json::Error> {
         let held = self.lock();
         let all = held.clusters.get(cluster).into_iter().flat_map(BTreeMap::values);
-        all.map(|kept| serde_json::from_slice(&kept.json)).collect()
+        all.map(Kept::object).collect()
     }
 
     /// Every ShardCluster that has some.
@@ -220,6 +229,22 @@ mod tests {
         shelf.put(service("c", "7", 1));
         assert_eq!(shelf.take(Event::InitDone).len(), 1, "b is gone");
         assert_eq!(ports(&shelf), [("a".to_owned(), 1), ("c".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn an_object_has_the_version_that_was_seen_last() {
+        let shelf = Shelf::<Service>::default();
+        let version = || {
+            let all = shelf.of(&ClusterRef::new("tiny").within("llm")).unwrap();
+            all[0].resource_version()
+        };
+        shelf.take(Event::Apply(service("a", "5", 1)));
+        assert_eq!(version().as_deref(), Some("5"));
+        shelf.take(Event::Apply(service("a", "6", 1)));
+        assert_eq!(version().as_deref(), Some("6"), "though nothing else is new");
+        shelf.put(service("a", "9", 2));
+        shelf.take(Event::Apply(service("a", "8", 3)));
+        assert_eq!(version().as_deref(), Some("9"));
     }
 
     #[tokio::test]

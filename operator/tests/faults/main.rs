@@ -10,6 +10,7 @@ mod news;
 mod objects;
 mod refusals;
 mod server;
+mod stuck;
 mod watches;
 mod world;
 

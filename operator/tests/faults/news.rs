@@ -24,8 +24,8 @@ fn drift(server: &Server, port: u32) {
     server.change(|objects| drop(objects.merge(at("services", "tiny-gateway"), &patch).unwrap()));
 }
 
-/// A pod that cannot begin, as a kubelet tells of it.
-fn waiting_pod(server: &Server) {
+/// A pod that cannot begin, as a kubelet tells of it; or another reason of the one that is there.
+fn waiting_pod(server: &Server, why: &str) {
     let labels = json!({"app.kubernetes.io/instance": "tiny", "app.kubernetes.io/component": "bootstrap",
                "app.kubernetes.io/managed-by": "shardcluster-operator"});
     let pod = json!({
@@ -33,10 +33,14 @@ fn waiting_pod(server: &Server) {
         "spec": {"containers": [{"name": "server"}]},
         "status": {"phase": "Pending", "containerStatuses": [{
             "name": "server", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
-            "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}},
+            "state": {"waiting": {"reason": "ImagePullBackOff", "message": why}},
         }]},
     });
-    server.change(|objects| drop(objects.create(at("pods", ""), pod).unwrap()));
+    server.change(|objects| {
+        let there = at("pods", "tiny-bootstrap-0");
+        let merged = objects.merge(there, &json!({"status": pod["status"]}));
+        merged.or_else(|_| objects.create(at("pods", ""), pod)).unwrap();
+    });
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,19 +94,76 @@ async fn another_spec_is_tried_at_once() {
     world.stop().await;
 }
 
+/// Writes that somebody may refuse, and are not the last ones.
+const REFUSED: [(Verb, &str, &str); 3] = [
+    (Verb::Apply, "services", "tiny-gateway"),
+    (Verb::Apply, "statefulsets", "tiny-shard-1"),
+    (Verb::Create, "secrets", "tiny-identities"),
+];
+
 #[tokio::test(start_paused = true)]
-async fn a_status_tells_of_pods_while_a_write_is_refused() {
+async fn while_a_write_is_refused_it_is_not_sent_at_every_event_and_the_status_is_right_at_once() {
+    for (verb, kind, name) in REFUSED {
+        let is_refused = move |call: &Call| call.is(verb, kind, name);
+        let world = World::with_tiny();
+        world.server.fail(ALWAYS, Fault::Code(403, "Forbidden"), is_refused);
+        for second in 0..300 {
+            let (begun, why) = (Instant::now(), format!("no such image, {second}"));
+            waiting_pod(&world.server, &why);
+            let told = |server: &Server| {
+                condition(server, "tiny", "BootstrapReady").is_some_and(|said| said[2].contains(&why))
+            };
+            world.until("the pod's state is told", told).await;
+            assert!(begun.elapsed() <= SOON, "{name}: {:?}", begun.elapsed());
+            let ready = condition(&world.server, "tiny", "Ready").unwrap();
+            assert!(ready[1] == "ApplyFailed" && ready[2].contains(name), "{ready:?}");
+            sleep(Duration::from_secs(1)).await;
+        }
+        let waits = gaps(&world.server, is_refused);
+        assert!((8..16).contains(&waits.len()), "{name}: {waits:?}");
+        for (failure, wait) in (0..8).zip(&waits) {
+            let full = Duration::from_millis(500) * 2_u32.pow(failure);
+            // Debouncing puts off what is due while news comes.
+            assert!((full / 2..=full + Duration::from_secs(1)).contains(wait), "{name}: {waits:?}");
+        }
+        world.server.heal();
+        world.until_done("tiny").await;
+        world.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_else_is_wrong_is_mended_while_a_write_is_refused() {
     let world = World::with_tiny();
+    world.until_done("tiny").await;
+    let is_refused = |call: &Call| call.is(Verb::Apply, "statefulsets", "tiny-shard-1");
+    world.server.fail(ALWAYS, Fault::Code(403, "Forbidden"), is_refused);
+    world.server.change(|objects| drop(objects.delete(&at("statefulsets", "tiny-shard-1")).unwrap()));
     world
-        .server
-        .fail(ALWAYS, Fault::Code(403, "Forbidden"), |call| call.is(Verb::Apply, "services", "tiny-gateway"));
+        .until("the refusal is told", |server| {
+            condition(server, "tiny", "Ready").is_some_and(|ready| ready[1] == "ApplyFailed")
+        })
+        .await;
     sleep(Duration::from_secs(600)).await;
-    let begun = Instant::now();
-    waiting_pod(&world.server);
-    let told = |server: &Server| {
-        condition(server, "tiny", "BootstrapReady").is_some_and(|said| said[2].contains("no such image"))
+    let (refused, begun) = (gaps(&world.server, is_refused).len(), Instant::now());
+    drift(&world.server, 10_000);
+    let mended = |server: &Server| {
+        let state = server.lock();
+        state.objects.get(&at("services", "tiny-gateway")).unwrap()["spec"]["ports"][0]["port"] == 8080
     };
-    world.until("the pod's state is told", told).await;
+    world.until("what was changed is mended", mended).await;
     assert!(begun.elapsed() <= SOON, "{:?}", begun.elapsed());
+    assert!(gaps(&world.server, is_refused).len() <= refused + 1, "it may just have been due");
+    // Another spec may be what helps.
+    world.server.heal();
+    let begun = Instant::now();
+    world.server.change(|objects| {
+        objects.merge(cluster("tiny"), &json!({"spec": {"refreshIntervalSeconds": 30}})).unwrap();
+    });
+    let there = at("statefulsets", "tiny-shard-1");
+    world.until("it is there", |server| server.lock().objects.get(&there).is_ok()).await;
+    assert!(begun.elapsed() <= SOON, "{:?}", begun.elapsed());
+    world.until_done("tiny").await;
+    world.is_quiet().await;
     world.stop().await;
 }

@@ -100,6 +100,16 @@ impl Objects {
         Ok(self.put(place, next))
     }
 
+    /// Deletes it as it was seen: `preconditions` are what it must still be.
+    pub(crate) fn delete_seen(&mut self, place: &Place, preconditions: &Value) -> Result<Value, Refusal> {
+        let metadata = &self.get(place)?["metadata"];
+        let mut asked = preconditions.as_object().into_iter().flatten();
+        if asked.any(|(field, value)| !value.is_null() && metadata[field] != *value) {
+            return Err((409, "Conflict"));
+        }
+        self.delete(place)
+    }
+
     pub(crate) fn delete(&mut self, place: &Place) -> Result<Value, Refusal> {
         let mut object = self.held.remove(place).ok_or((404, "NotFound"))?;
         self.version += 1;

@@ -179,7 +179,7 @@ impl Server {
             Verb::Create => objects.create(place, body),
             Verb::Apply => objects.apply(place, &call.subresource, body),
             Verb::Merge => objects.merge(place, &body),
-            Verb::Delete => objects.delete(&place),
+            Verb::Delete => objects.delete_seen(&place, &body["preconditions"]),
         };
         let changed = objects.version > before;
         drop(state);
