@@ -97,15 +97,16 @@ pub(crate) fn api_server(layout: Layout<'_>, ports: Ports, options: Options) -> 
     if !options.admission.is_empty() {
         arguments.push(format!("--enable-admission-plugins={}", options.admission.join(",")));
     }
+    arguments.extend(feature_gates(options));
     arguments
 }
 
-pub(crate) fn controller_manager(layout: Layout<'_>) -> Vec<String> {
-    let own = [
-        flag("service-account-private-key-file", &layout.accounts_key()),
-        "--use-service-account-credentials".to_owned(),
-    ];
-    [scheduler(layout), own.to_vec()].concat()
+pub(crate) fn controller_manager(layout: Layout<'_>, options: Options) -> Vec<String> {
+    let mut arguments = scheduler(layout);
+    arguments.push(flag("service-account-private-key-file", &layout.accounts_key()));
+    arguments.push("--use-service-account-credentials".to_owned());
+    arguments.extend(feature_gates(options));
+    arguments
 }
 
 pub(crate) fn scheduler(layout: Layout<'_>) -> Vec<String> {
@@ -116,6 +117,11 @@ pub(crate) fn scheduler(layout: Layout<'_>) -> Vec<String> {
         "--secure-port=0".to_owned(),
     ]
     .to_vec()
+}
+
+fn feature_gates(options: Options) -> Option<String> {
+    let on: Vec<String> = options.feature_gates.iter().map(|gate| format!("{gate}=true")).collect();
+    (!on.is_empty()).then(|| format!("--feature-gates={}", on.join(",")))
 }
 
 /// How somebody with a token gets in. The path of the certificate, which is its own authority, is relative to the

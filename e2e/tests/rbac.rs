@@ -46,6 +46,7 @@ async fn every_right_is_needed_and_none_is_missing() {
         audit: true,
         // Stricter than most clusters: who names an owner has to have rights on it.
         admission: &["OwnerReferencesPermissionEnforcement"],
+        ..Options::default()
     };
     let plane = match ControlPlane::start(options).await {
         Err(error) if skipped(&error) => return,

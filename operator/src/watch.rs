@@ -9,6 +9,7 @@
 
 mod kinds;
 mod nodes;
+mod reopen;
 mod shelf;
 
 use std::fmt::Debug;
@@ -107,14 +108,15 @@ pub(crate) fn start(client: &Client, namespace: Option<&str>, shelves: &Arc<Shel
     Watches { _tasks: watch.tasks, news }
 }
 
-/// An API in one namespace, or in all.
+/// For one watch, in one namespace or in all.
 pub(crate) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
+    let client = reopen::paced(client);
     match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
     }
 }
 
@@ -140,7 +142,7 @@ impl Start<'_> {
             true => shelves.pods.clusters(),
             false => Vec::new(),
         };
-        let api = Api::<Node>::all(self.client.clone());
+        let api = Api::<Node>::all(reopen::paced(self.client));
         let all = watcher::Config::default().page_size(PAGE);
         self.tasks.spawn(follow(api, all, Arc::clone(self.shelves), take, self.sender.clone()));
     }

@@ -1,6 +1,6 @@
 //! Every version of a status, as a watch tells of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -8,7 +8,7 @@ use kube::api::{Api, WatchEvent, WatchParams};
 use shard_operator::crd::{ShardCluster, ShardClusterStatus};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::expected::{Said, said};
 

@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream;
@@ -19,7 +20,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use shard_operator::patience::Patience;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tower::{BoxError, Layer, Service};
 
 use crate::call::{Call, Verb};
@@ -73,6 +74,8 @@ pub(crate) struct State {
     pub(crate) seen: Vec<Seen>,
     faults: Vec<(usize, Fault, Matches)>,
     cuts: Vec<(String, Cut)>,
+    /// So many more watches end when they have told what there is to tell, and been open for so long.
+    short: (usize, Duration),
 }
 
 #[derive(Clone, Default)]
@@ -111,6 +114,11 @@ impl Server {
         meanwhile(&mut state.objects);
         drop(state);
         self.tick();
+    }
+
+    /// The next so many watches end by themselves, as those do that a proxy has had enough of.
+    pub(crate) fn end_watches(&self, times: usize, after: Duration) {
+        self.lock().short = (times, after);
     }
 
     /// Somebody else's doing, of which watches tell.
@@ -191,6 +199,7 @@ impl Server {
     fn watch(&self, call: &Call, since: u64) -> Answer {
         let (server, place, label) = (self.clone(), call.place.clone(), call.label.clone());
         let (ticks, known) = (self.ticks(), self.lock().cuts.len());
+        let end = self.end();
         let frames = stream::unfold(Some((since, ticks)), move |open| {
             let (server, place, label) = (server.clone(), place.clone(), label.clone());
             async move {
@@ -204,11 +213,22 @@ impl Server {
                         version = at;
                         return Some((Ok(line(&event.to_string())), Some((version, ticks))));
                     }
-                    ticks.changed().await.ok()?;
+                    tokio::select! {
+                        biased;
+                        () = at(end) => return None,
+                        changed = ticks.changed() => changed.ok()?,
+                    }
                 }
             }
         });
         Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)))
+    }
+
+    /// When a watch that is opened now ends.
+    fn end(&self) -> Option<Instant> {
+        let (left, after) = &mut self.lock().short;
+        *left = left.checked_sub(1)?;
+        Some(Instant::now() + *after)
     }
 
     fn cut_since(&self, known: usize, place: &Place) -> Option<Cut> {
@@ -218,6 +238,13 @@ impl Server {
 }
 
 type Frames = Option<(Result<Frame<Bytes>, BoxError>, Option<(u64, watch::Receiver<u64>)>)>;
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// What a watch says before it ends.
 async fn last(cut: Cut) -> Frames {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::call::{Call, Verb};
 use crate::objects::Objects;
@@ -11,6 +11,19 @@ use crate::server::{Cut, Fault, Server};
 use crate::world::{Shape, World, at, changes, cluster, difference, shape};
 
 const CUTS: [Cut; 5] = [Cut::End, Cut::Broken, Cut::Gone, Cut::Garbage, Cut::Silence];
+
+const KINDS: [&str; 10] = [
+    "shardclusters",
+    "serviceaccounts",
+    "services",
+    "statefulsets",
+    "deployments",
+    "poddisruptionbudgets",
+    "networkpolicies",
+    "persistentvolumeclaims",
+    "pods",
+    "nodes",
+];
 
 type Deed = fn(&mut Objects);
 
@@ -103,8 +116,52 @@ async fn watches_that_are_refused_for_a_while_are_not_asked_for_in_a_storm() {
         assert!((40..1000).contains(&asked), "{fault:?}: {asked} in ten minutes, for ten kinds");
         world.server.heal();
         world.is_quiet().await;
-        let service = world.server.lock().objects.get(&at("services", "tiny-gateway")).unwrap().clone();
-        assert_eq!(service["spec"]["ports"][0]["port"], 8080, "{fault:?}");
+        assert!(is_mended(&world.server), "{fault:?}");
         world.stop().await;
     }
+}
+
+/// Of the ten kinds.
+fn watches(server: &Server) -> usize {
+    server.lock().seen.iter().filter(|seen| seen.call.verb == Verb::Watch).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_that_end_at_once_are_not_opened_in_a_storm_and_news_comes_soon() {
+    // More than ten minutes may bring: then they last, so that a storm ends.
+    const STORM: usize = 20_000;
+    let world = World::with_tiny();
+    world.until_done("tiny").await;
+    world.is_quiet().await;
+    world.server.end_watches(STORM, Duration::ZERO);
+    for kind in KINDS {
+        world.server.cut(kind, Cut::End, |_| {});
+    }
+    let before = watches(&world.server);
+    sleep(Duration::from_secs(600)).await;
+    let opened = watches(&world.server) - before;
+    assert!((600..1400).contains(&opened), "{opened} in ten minutes, for ten kinds");
+
+    let begun = Instant::now();
+    world.server.change(|objects| DEEDS[0].1(objects));
+    world.until("it is mended", is_mended).await;
+    assert!(begun.elapsed() <= Duration::from_secs(6), "{:?}", begun.elapsed());
+
+    // Those that last a while are opened again at once.
+    world.server.end_watches(usize::MAX, Duration::from_secs(10));
+    sleep(Duration::from_secs(60)).await;
+    for _ in 0..40 {
+        sleep(Duration::from_millis(1300)).await;
+        let begun = Instant::now();
+        world.server.change(|objects| DEEDS[0].1(objects));
+        world.until("it is mended", is_mended).await;
+        assert!(begun.elapsed() <= Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    world.is_quiet().await;
+    world.stop().await;
+}
+
+fn is_mended(server: &Server) -> bool {
+    let state = server.lock();
+    state.objects.get(&at("services", "tiny-gateway")).unwrap()["spec"]["ports"][0]["port"] == 8080
 }
