@@ -347,5 +347,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     assert!(matches!(load(Some(1..4), tested()), LoadError::Layers { .. }));
     if !cfg!(feature = "metal") {
         assert!(load(None, Device::Metal).to_string().starts_with("cannot open the device metal: "));
+        assert!(Device::Metal.check().unwrap_err().to_string().starts_with("cannot open the device metal: "));
     }
+    assert_eq!(tested().check(), Ok(()));
 }

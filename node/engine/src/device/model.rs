@@ -16,9 +16,9 @@ use candle_core::quantized::QMatMul;
 use candle_core::{Module, Result as Computed, Tensor};
 use shard_kernels::kv::KvShape;
 
-use super::Device;
 use super::block::{Block, Norm, Pass, load_matrix};
 use super::cache::Cache;
+use super::{Device, without_backtrace};
 use crate::batch::{self, ForwardError, Input, Output, Rows, Span};
 use crate::config::{self, Expected, ModelConfig, Role};
 use crate::rope::Frequencies;
@@ -128,9 +128,10 @@ impl DeviceModel {
         self.options.admit(&self.config, positions)?;
         let new = || Cache::new(self.kv, self.options.kv_dtype, positions, &self.device);
         let caches: Computed<Vec<Cache>> = self.blocks.iter().map(|_| new()).collect();
-        let caches = caches
-            .and_then(|caches| self.device.synchronize().map(|()| caches))
-            .map_err(|error| SessionError::Device { asked: positions, reason: error.to_string() })?;
+        let caches =
+            caches.and_then(|caches| self.device.synchronize().map(|()| caches)).map_err(|error| {
+                SessionError::Device { asked: positions, reason: without_backtrace(error).to_string() }
+            })?;
         Ok(Session::on_device(self.layers(), self.kv, caches, positions))
     }
 
@@ -147,7 +148,7 @@ impl DeviceModel {
             .iter()
             .try_for_each(|spans| self.pass(batch, spans, &mut outputs))
             .and_then(|()| self.device.synchronize())
-            .map_err(|error| ForwardError::Device { reason: error.to_string() })?;
+            .map_err(|error| ForwardError::Device { reason: without_backtrace(error).to_string() })?;
         for span in passes.iter().flatten() {
             batch[span.entry].session.advance(span.rows);
         }
@@ -239,10 +240,11 @@ fn matrices(config: &ModelConfig) -> impl Iterator<Item = String> {
     layers.chain(config.head_tensor().map(str::to_owned))
 }
 
-fn open(device: Device) -> Computed<candle_core::Device> {
+pub(super) fn open(device: Device) -> Computed<candle_core::Device> {
     match device {
         Device::Cpu => Ok(candle_core::Device::Cpu),
         Device::Cuda(number) => candle_core::Device::new_cuda(number),
         Device::Metal => candle_core::Device::new_metal(0),
     }
+    .map_err(without_backtrace)
 }
