@@ -1,6 +1,8 @@
 //! The bootstrap: up at once as the entry to the network, then the origin of the model.
 
-use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
+use k8s_openapi::api::apps::v1::{
+    RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy,
+};
 use k8s_openapi::api::core::v1::{
     Affinity, ConfigMapVolumeSource, ImageVolumeSource, KeyToPath, PersistentVolumeClaimVolumeSource,
     SecretVolumeSource, Volume,
@@ -72,6 +74,14 @@ fn stateful_set(cluster: &Cluster, part: Part) -> StatefulSet {
             replicas: i32::try_from(wanted.replicas).ok(),
             service_name: Some(bootstrap_peers(cluster)),
             pod_management_policy: Some("Parallel".into()),
+            // As Kubernetes has it by default; said, so that a hand that changes it holds up no rollout.
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("RollingUpdate".into()),
+                rolling_update: Some(RollingUpdateStatefulSetStrategy {
+                    partition: Some(0),
+                    ..RollingUpdateStatefulSetStrategy::default()
+                }),
+            }),
             selector: matching(part.selector(cluster)),
             template: marked(pod::template(cluster, template), None),
             volume_claim_templates: claims,
