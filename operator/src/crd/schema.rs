@@ -80,7 +80,7 @@ pub fn tidy(definition: &mut Value) {
         if let Some(default) = schema.get("default").and_then(scalar)
             && let Some(Value::String(description)) = schema.get_mut("description")
         {
-            description.push_str(&format!(" Default: {default}."));
+            *description = format!("{description} Default: {default}.");
         }
     });
 }
