@@ -5,6 +5,7 @@
 
 mod call;
 mod ends;
+mod former;
 mod keys;
 mod news;
 mod objects;
