@@ -212,7 +212,7 @@ async fn what_is_not_as_it_was_seen_is_left() {
     let silent = Standing::Unreachable { since: lost };
     let evict = |client: &kube::Client, eviction| {
         let (client, namespace) = (client.clone(), fleet.namespace.clone());
-        async move { evict(&client, &namespace, &[eviction], None).await }
+        async move { evict(&client, &namespace, &[eviction], &[]).await }
     };
     for standing in [silent, Standing::Gone] {
         let evicted = evict(&client, eviction(&uid, standing)).await;

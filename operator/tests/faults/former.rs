@@ -41,11 +41,10 @@ async fn it_goes_and_is_made_anew() {
         .await;
     world.until_done("tiny").await;
     world.is_quiet().await;
-    let state = world.server.lock();
     for place in [at("services", "tiny-gateway"), at("secrets", "tiny-operator-key")] {
-        let owner = &state.objects.get(&place).unwrap()["metadata"]["ownerReferences"][0]["uid"];
+        let object = world.server.lock().objects.get(&place).unwrap().clone();
+        let owner = &object["metadata"]["ownerReferences"][0]["uid"];
         assert!(owner.is_string() && owner != "of-one-before", "{place:?}: {owner}");
     }
-    drop(state);
     world.stop().await;
 }
