@@ -300,7 +300,8 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     events::write(client, &observed.resource, &events::of_change(&observed.resource, &next)).await;
     let pass = PASS.mul_f64(1.0 + policy::jitter());
     let rest = refusal.map(|refusal| refusal.rest(Instant::now()));
-    let due = [again, loss.wait(Timestamp::now()), waits.then_some(upgrade::AGAIN), rest];
+    let (gone, hidden) = (loss.wait(Timestamp::now()), observed.obstacles.wait());
+    let due = [again, gone, hidden, waits.then_some(upgrade::AGAIN), rest];
     let due = due.into_iter().flatten().fold(pass, Duration::min);
     match applied {
         Err(ApplyError::Resting { .. }) => return Ok(Action::requeue(due)),
