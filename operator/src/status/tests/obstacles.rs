@@ -248,13 +248,11 @@ fn what_the_origin_fails_at_is_the_cause_of_all_that_waits_for_it() {
 
 #[test]
 fn a_claim_that_cannot_grow_is_told_though_its_pod_does_not_run() {
-    let note = |workload| Note {
-        workload,
-        reason: Reason::VolumeNotResized,
-        message: "claim x cannot grow".into(),
-    };
+    let note =
+        |workload| Note { workload, reason: Reason::VolumeNotResized, message: "claim x cannot grow".into() };
     let mut scene = running();
-    scene.outcome = Ok(Applied { writes: 0, notes: vec![note(Workload::Bootstrap), note(Workload::Shard(1))] });
+    scene.outcome =
+        Ok(Applied { writes: 0, notes: vec![note(Workload::Bootstrap), note(Workload::Shard(1))] });
     scene.pod("llama-bootstrap-0")["status"] = json!({});
     scene.shard_1_has(&json!({}));
     let status = scene.status();
