@@ -168,6 +168,19 @@ async fn without_definition_account_and_rights_there_are_none() {
 }
 
 #[tokio::test]
+async fn a_label_that_selects_pods_stays_as_it_is() {
+    let Some(helm) = helm().await else { return };
+    let labels = |values: &[&str]| {
+        let objects = template(&helm, values).unwrap();
+        one(&objects, "Deployment")["spec"]["template"]["metadata"]["labels"].clone()
+    };
+    let own = labels(&[]);
+    let name = r"podLabels.app\.kubernetes\.io/name=other";
+    assert_eq!(labels(&[name]), own);
+    assert_eq!(labels(&[name, "podLabels.team=a"])["team"], "a");
+}
+
+#[tokio::test]
 async fn values_that_mean_nothing_are_refused() {
     let Some(helm) = helm().await else { return };
     for (value, named) in [
@@ -185,6 +198,15 @@ async fn values_that_mean_nothing_are_refused() {
         ("resources.limits.memory=lots", "memory"),
         ("networkPolicy.apiServerPorts={0}", "apiServerPorts"),
         ("monitoringNamespaces={a,a}", "monitoringNamespaces"),
+        ("image.tag=.1", "tag"),
+        ("nodeImage.repository=shardcluster/node:1", "repository"),
+        ("imagePullSecrets[0].name=My_Secret", "imagePullSecrets"),
+        ("imagePullSecrets[0].name=", "imagePullSecrets"),
+        ("serviceAccount.name=My_Account", "serviceAccount"),
+        ("priorityClassName=High Prio", "priorityClassName"),
+        ("podLabels.team=a b", "podLabels"),
+        ("resources.limits.memory=-1", "memory"),
+        ("rbac=null", "rbac"),
     ] {
         let refused = template(&helm, &[value]).expect_err(value);
         assert!(

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use shard_engine::DeviceError;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
@@ -60,6 +61,9 @@ const GRACE: Duration = Duration::from_secs(30);
 /// Why a node cannot run.
 #[derive(Debug, Error)]
 pub enum ListenerError {
+    /// It has nothing to compute with.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// It cannot take part in the network.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -84,6 +88,7 @@ pub enum ListenerError {
 /// error: it is fetched.
 pub async fn run(config: ListenerConfig, mut shutdown: Shutdown) -> Result<(), ListenerError> {
     let (console, started) = (Console::new(config.run.log), Instant::now());
+    config.engine.device.check()?;
     let identify = shard_wire::keys::identify(&config.net.cluster, config.shard_ids.first().copied());
     let Member { network, keypair, requests } =
         start::member(&config.net, identify, DhtMode::Server, 3 * config.refresh)?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  Desired ─┬▶ accounts, Secrets, Services, policies     what pods need before they start
+//!           │  where none of it was refused:
 //!           ├▶ bootstrap, shards, gateway                the pods; volumes grow first, and what cannot change is made anew
 //!           ├▶ budgets
 //!           └▶ prune                                     owned, and none of the above
@@ -18,6 +19,7 @@ mod stateful_set;
 
 use std::collections::HashSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Client, ResourceExt};
 
 use crate::cluster::Cluster;
@@ -26,16 +28,19 @@ use crate::desired::secrets::Secrets;
 use crate::desired::{Accounts, BootstrapChildren, Desired, GatewayChildren, Policies, ShardChildren};
 use crate::observe::Observed;
 use crate::watch::Shelves;
+pub(crate) use error::is_refusal;
 pub use error::{ApplyError, Object};
 pub use evict::{Evicted, evict};
 
 /// What was done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Applied {
     /// Requests that change something; 0 where all was as it should be.
     pub writes: usize,
     /// What cannot be as it should.
     pub notes: Vec<Note>,
+    /// Writes that were refused, or rest; the others were done.
+    pub refused: Vec<ApplyError>,
 }
 
 /// Something that a user has to know, though the pods run.
@@ -61,14 +66,14 @@ pub enum Workload {
 /// Writes what differs. `resting` was refused a short while ago: it is not sent.
 ///
 /// # Errors
-/// The first write that is refused, or rests; what comes after it is left for the next time.
+/// The first write that fails and is not refused: what comes after it is left for the next time.
 pub async fn apply(
     client: &Client,
     shelves: &Shelves,
     cluster: &Cluster,
     desired: &Desired,
     observed: &Observed,
-    resting: Option<&Object>,
+    resting: &[Object],
 ) -> Result<Applied, ApplyError> {
     // Taken apart to the last field, so that a new child is not forgotten here.
     let Desired { accounts, secrets, bootstrap, shards, gateway, policies, held } = desired;
@@ -82,7 +87,7 @@ pub async fn apply(
         client,
         shelves,
         namespace: &cluster.namespace,
-        owner: &cluster.owner.uid,
+        owner: &cluster.owner,
         resting,
         kept: HashSet::new(),
         applied: Applied::default(),
@@ -103,8 +108,13 @@ pub async fn apply(
     {
         writer.child(service, &live.services).await?;
     }
+    // Without its account, its keys or its policy no pod is what it should be.
+    if !writer.applied.refused.is_empty() {
+        return Ok(writer.applied);
+    }
     writer.stateful_set(Workload::Bootstrap, stateful_set, observed).await?;
-    writer.hold(held, &live.stateful_sets).await?;
+    let done = writer.hold(held, &live.stateful_sets).await;
+    writer.go_on(done)?;
     for (id, ShardChildren { stateful_set, peers, disruption }) in (0..).zip(shards) {
         writer.child(peers, &live.services).await?;
         if !held.holds(&stateful_set.name_any()) {
@@ -118,7 +128,11 @@ pub async fn apply(
     for budget in [disruption, gateway_disruption].into_iter().flatten() {
         writer.child(budget, &live.disruption_budgets).await?;
     }
-    writer.prune(live).await?;
+    // What is refused may be why something else is still needed.
+    if writer.applied.refused.is_empty() {
+        let done = writer.prune(live).await;
+        writer.go_on(done)?;
+    }
     Ok(writer.applied)
 }
 
@@ -128,11 +142,24 @@ struct Writer<'a> {
     /// What is written is put there.
     shelves: &'a Shelves,
     namespace: &'a str,
-    /// The resource's uid.
-    owner: &'a str,
+    /// The resource, as its children name it.
+    owner: &'a OwnerReference,
     /// What is not asked for.
-    resting: Option<&'a Object>,
+    resting: &'a [Object],
     /// Kinds and names of all that is desired.
     kept: HashSet<(String, String)>,
     applied: Applied,
+}
+
+impl Writer<'_> {
+    /// A refusal keeps nothing else from being written.
+    fn go_on(&mut self, done: Result<(), ApplyError>) -> Result<(), ApplyError> {
+        match done {
+            Err(error) if error.is_refusal() => {
+                self.applied.refused.push(error);
+                Ok(())
+            }
+            done => done,
+        }
+    }
 }

@@ -263,34 +263,33 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
         plan: facts.plan.as_ref().map(|plan| plan.name.clone()),
     };
     let refusal = memory.refusal(cluster_ref);
-    let resting = refusal.as_ref().and_then(|refusal| refusal.resting(&basis, Instant::now()));
+    let resting = refusal.as_ref().map_or(&[][..], |refusal| refusal.resting(&basis, Instant::now()));
     let evicted = apply::evict(client, &cluster.namespace, &loss.evictions, resting).await;
     events::write(client, &observed.resource, &events::of_evictions(&evicted.pods)).await;
     // Writes the children.
     let applied = apply::apply(client, shelves, &cluster, &desired, &observed, resting).await;
-    let applied = applied.and_then(|applied| evicted.failure.map_or(Ok(applied), Err));
-    let applied = match applied {
-        // The next attempt is near, and may well succeed: no news for users.
-        Err(error) if policy::of_apply(&error) != Class::Refused => return Err(ReconcileError::Apply(error)),
-        applied => applied,
-    };
+    // Of an error that is no refusal the next attempt is near, and may well succeed: no news for users.
+    let mut applied = applied.map_err(ReconcileError::Apply)?;
+    match evicted.failure {
+        Some(error) if error.is_refusal() => applied.refused.push(error),
+        Some(error) => return Err(ReconcileError::Apply(error)),
+        None => {}
+    }
     let (now, jitter) = (Instant::now(), policy::jitter());
-    let refusal = Refusal::after(&applied, refusal.as_ref(), basis, now, jitter);
+    let refusal = Refusal::after(&applied.refused, refusal.as_ref(), basis, now, jitter);
     memory.refused(cluster_ref, refusal.clone());
-    if let Ok(applied) = &applied
-        && applied.writes > 0
-    {
+    if applied.writes > 0 {
         info!(writes = applied.writes, "applied");
         // No watch tells of Secrets, and the bootstrap's addresses have the names of their keys.
         observed.secrets.identities = Some(desired.secrets.identities.clone());
     }
     // Their first answer, or silence, is near: until then nothing can be said that would not be wrong a moment later.
-    if applied.is_ok() && observed.gateway == GatewayView::Asking {
+    if refusal.is_none() && observed.gateway == GatewayView::Asking {
         return Ok(Action::requeue(PASS));
     }
     let outcome: Outcome<'_> = match &refusal {
         Some(refusal) => Err(refusal.words.clone()),
-        None => applied.as_ref().map_err(|error| words(error)),
+        None => Ok(&applied),
     };
     // No client; then writes the status.
     let next = status::status(&cluster, &observed, facts.plan.as_ref(), &rollout, &outcome, Timestamp::now());
@@ -299,14 +298,17 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let again = written.map_err(ReconcileError::Status)?;
     events::write(client, &observed.resource, &events::of_change(&observed.resource, &next)).await;
     let pass = PASS.mul_f64(1.0 + policy::jitter());
+    let is_refused = refusal.is_some();
     let rest = refusal.map(|refusal| refusal.rest(Instant::now()));
     let (gone, hidden) = (loss.wait(Timestamp::now()), observed.obstacles.wait());
     let due = [again, gone, hidden, waits.then_some(upgrade::AGAIN), rest];
     let due = due.into_iter().flatten().fold(pass, Duration::min);
-    match applied {
-        Err(ApplyError::Resting { .. }) => return Ok(Action::requeue(due)),
-        Err(source) => return Err(ReconcileError::Refused { source, again: due }),
-        Ok(_) => {}
+    let mut refused = applied.refused.into_iter();
+    if let Some(source) = refused.find(|error| !matches!(error, ApplyError::Resting { .. })) {
+        return Err(ReconcileError::Refused { source, again: due });
+    }
+    if is_refused {
+        return Ok(Action::requeue(due));
     }
     match rollout {
         Rollout::Done => turn.moved(cluster_ref, next.pipeline_complete || cluster.suspended),

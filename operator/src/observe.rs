@@ -3,7 +3,7 @@
 //! ```text
 //!  observe ─┬▶ the resource itself        from the API server: the next status is built on the last one
 //!           ├▶ Secrets                    by name: they are never listed or watched
-//!           ├▶ children, claims, pods     from the shelves; children only where the resource owns them
+//!           ├▶ children, claims, pods     from the shelves; children only where the resource owns them, or nobody does
 //!           ├▶ nodes, volumes             from the shelves; a volume by name, where it may be why a pod waits
 //!           ├▶ obstacles                  Events, Secrets and ConfigMaps, only where pods are missing or not ready
 //!           └▶ gateways                   their last word, and from now on the next ones
@@ -21,12 +21,14 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::Api;
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::crd::ShardCluster;
+use crate::desired::meta::{INSTANCE, MANAGED_BY, MANAGER};
 use crate::desired::secrets::names;
 pub use crate::gateways::{GatewayView, Gateways};
 use crate::keys::HeldSecrets;
@@ -148,14 +150,13 @@ impl Sources<'_> {
             self.get::<Secret>(cluster, names::operator_key(name)),
         )?;
         let secrets = HeldSecrets { cluster: shared, identities, operator_key };
-        let uid = resource.uid().unwrap_or_default();
         let children = Children {
-            service_accounts: self.owned(cluster, &uid)?,
-            services: self.owned(cluster, &uid)?,
-            stateful_sets: self.owned(cluster, &uid)?,
-            deployments: self.owned(cluster, &uid)?,
-            disruption_budgets: self.owned(cluster, &uid)?,
-            network_policies: self.owned(cluster, &uid)?,
+            service_accounts: self.owned(cluster, &resource)?,
+            services: self.owned(cluster, &resource)?,
+            stateful_sets: self.owned(cluster, &resource)?,
+            deployments: self.owned(cluster, &resource)?,
+            disruption_budgets: self.owned(cluster, &resource)?,
+            network_policies: self.owned(cluster, &resource)?,
         };
         let (claims, pods) = (self.kept(cluster)?, self.kept::<Pod>(cluster)?);
         let gateway = self.gateways.follow(cluster, &pods, secrets.operator_key().as_deref());
@@ -165,9 +166,15 @@ impl Sources<'_> {
         Ok(Some(Observed { resource, children, claims, secrets, pods, gateway, nodes, volumes, obstacles }))
     }
 
-    fn owned<K: Shelved>(&self, cluster: &ClusterRef, uid: &str) -> Result<Vec<K>, ObserveError> {
+    fn owned<K: Shelved>(
+        &self,
+        cluster: &ClusterRef,
+        resource: &ShardCluster,
+    ) -> Result<Vec<K>, ObserveError> {
         let mut all = self.kept::<K>(cluster)?;
-        all.retain(|object| is_owned(object, uid));
+        if let Some(owner) = resource.controller_owner_ref(&()) {
+            all.retain(|object| matches!(standing(object, &owner), Standing::Owned | Standing::Orphan));
+        }
         Ok(all)
     }
 
@@ -197,7 +204,60 @@ impl Sources<'_> {
     }
 }
 
-/// Whether the resource with this uid is the controller of the object.
-pub(crate) fn is_owned<K: Resource>(object: &K, uid: &str) -> bool {
-    object.owner_references().iter().any(|owner| owner.uid == uid && owner.controller == Some(true))
+/// What an object is to a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It has made it.
+    Owned,
+    /// Nobody's, with its labels: left behind by a deletion that keeps children, or by a hand. It is adopted.
+    Orphan,
+    /// Of a resource that had the same name: it goes, as a garbage collector would have it.
+    Former,
+    /// Somebody else's, whatever its name.
+    Others,
+}
+
+/// `owner` is the resource, as its children name it.
+pub(crate) fn standing<K: Resource>(object: &K, owner: &OwnerReference) -> Standing {
+    let labels = object.labels();
+    let labelled = |key: &str, value: &str| labels.get(key).is_some_and(|found| found == value);
+    match object.owner_references().iter().find(|owner| owner.controller == Some(true)) {
+        Some(found) if found.uid == owner.uid => Standing::Owned,
+        Some(found) if (&found.kind, &found.name) == (&owner.kind, &owner.name) => Standing::Former,
+        Some(_) => Standing::Others,
+        None if labelled(MANAGED_BY, MANAGER) && labelled(INSTANCE, &owner.name) => Standing::Orphan,
+        None => Standing::Others,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ServiceAccount;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn an_object_is_its_controllers_and_without_one_that_of_its_labels() {
+        let reference = |kind: &str, name: &str, uid: &str, controller: bool| json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": uid, "controller": controller});
+        let owner = serde_json::from_value(reference("ShardCluster", "tiny", "1", true)).unwrap();
+        let ours = json!({MANAGED_BY: MANAGER, INSTANCE: "tiny"});
+        let table = [
+            (ours.clone(), vec![reference("ShardCluster", "tiny", "1", true)], Standing::Owned),
+            (json!({}), vec![reference("ShardCluster", "tiny", "1", true)], Standing::Owned),
+            (ours.clone(), vec![], Standing::Orphan),
+            (ours.clone(), vec![reference("ShardCluster", "tiny", "1", false)], Standing::Orphan),
+            (json!({MANAGED_BY: MANAGER, INSTANCE: "other"}), vec![], Standing::Others),
+            (json!({MANAGED_BY: "Helm", INSTANCE: "tiny"}), vec![], Standing::Others),
+            (json!({}), vec![], Standing::Others),
+            (ours.clone(), vec![reference("ShardCluster", "tiny", "2", true)], Standing::Former),
+            (ours.clone(), vec![reference("ShardCluster", "other", "2", true)], Standing::Others),
+            (ours, vec![reference("Deployment", "tiny", "2", true)], Standing::Others),
+        ];
+        for (labels, owners, expected) in table {
+            let metadata: Value = json!({"name": "a", "labels": labels, "ownerReferences": owners});
+            let object: ServiceAccount = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+            assert_eq!(standing(&object, &owner), expected, "{metadata}");
+        }
+    }
 }

@@ -36,7 +36,7 @@ pub enum Device {
     Metal,
 }
 
-/// Why a text names no device.
+/// Why a text names no device, or one that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// A device that this build leaves out.
@@ -47,9 +47,34 @@ pub enum DeviceError {
         /// The feature to build with.
         feature: &'static str,
     },
+    /// A device that is not there, or that somebody else holds.
+    #[cfg(feature = "candle")]
+    #[error("cannot open the device {device}: {reason}")]
+    Closed {
+        /// The one asked for.
+        device: Device,
+        /// The device's words.
+        reason: String,
+    },
     /// Anything else.
     #[error("expected cpu, cuda, cuda:N (N counts from 0) or metal")]
     Unknown,
+}
+
+impl Device {
+    /// Opens the device and closes it again: whether it can be used, before a model is at hand.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn check(self) -> Result<(), DeviceError> {
+        match self {
+            Self::Cpu => Ok(()),
+            #[cfg(feature = "candle")]
+            device => model::open(device)
+                .map(drop)
+                .map_err(|error| DeviceError::Closed { device, reason: error.to_string() }),
+        }
+    }
 }
 
 impl FromStr for Device {
@@ -82,6 +107,15 @@ impl fmt::Display for Device {
             #[cfg(feature = "candle")]
             Self::Metal => f.write_str("metal"),
         }
+    }
+}
+
+/// With `RUST_BACKTRACE` set candle's errors would print a page where a line says what is wrong.
+#[cfg(feature = "candle")]
+fn without_backtrace(error: candle_core::Error) -> candle_core::Error {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => without_backtrace(*inner),
+        error => error,
     }
 }
 

@@ -110,6 +110,15 @@ pub enum LoadError {
         /// Why.
         source: candle_core::Error,
     },
+    /// The device does not compute what it was given.
+    #[cfg(feature = "candle")]
+    #[error("the device {device} cannot compute the model: {reason}")]
+    Trial {
+        /// The one asked for.
+        device: crate::Device,
+        /// The device's words.
+        reason: String,
+    },
 }
 
 /// One part of a model: its header and its bytes.

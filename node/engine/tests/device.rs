@@ -1,4 +1,5 @@
-//! The path for GPUs, on candle's own CPU backend: llama.cpp's continuations, and our kernels' logits.
+//! The path for GPUs, on candle's own CPU backend or on the device that `TEST_DEVICE` names: llama.cpp's continuations,
+//! and our kernels' logits.
 
 #![cfg(feature = "candle")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -23,6 +24,11 @@ fn options(kv_dtype: KvDtype) -> LoadOptions {
     LoadOptions { threads: 2, kv_dtype, ..LoadOptions::default() }
 }
 
+/// The device that is held against the reference.
+fn tested() -> Device {
+    std::env::var("TEST_DEVICE").map_or(Device::Cpu, |name| name.parse().unwrap())
+}
+
 /// A model cut into shards, and the sessions of one request for each case.
 struct Pipeline {
     shards: Vec<DeviceModel>,
@@ -36,8 +42,7 @@ impl Pipeline {
         let start = |i: usize| LAYERS * i / shards;
         let load = |i: usize| {
             let layers = Some(start(i)..start(i + 1));
-            DeviceModel::load(&model(kind), layers, Device::Cpu, &options(KvDtype::F16), &mut |_, _| {})
-                .unwrap()
+            DeviceModel::load(&model(kind), layers, tested(), &options(KvDtype::F16), &mut |_, _| {}).unwrap()
         };
         Self { shards: (0..shards).map(load).collect() }
     }
@@ -178,8 +183,10 @@ impl File {
         Self(path)
     }
 
+    /// Loaded by another thread than the one that computes, as a node does it.
     fn on_device(&self, kv_dtype: KvDtype) -> DeviceModel {
-        DeviceModel::load(&self.0, None, Device::Cpu, &options(kv_dtype), &mut |_, _| {}).unwrap()
+        let load = || DeviceModel::load(&self.0, None, tested(), &options(kv_dtype), &mut |_, _| {}).unwrap();
+        std::thread::scope(|scope| scope.spawn(load).join().unwrap())
     }
 
     fn on_kernels(&self, kv_dtype: KvDtype) -> ShardModel {
@@ -337,8 +344,10 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     let load = |layers, device| {
         DeviceModel::load(&file.0, layers, device, &options(KvDtype::F32), &mut |_, _| {}).err().unwrap()
     };
-    assert!(matches!(load(Some(1..4), Device::Cpu), LoadError::Layers { .. }));
+    assert!(matches!(load(Some(1..4), tested()), LoadError::Layers { .. }));
     if !cfg!(feature = "metal") {
         assert!(load(None, Device::Metal).to_string().starts_with("cannot open the device metal: "));
+        assert!(Device::Metal.check().unwrap_err().to_string().starts_with("cannot open the device metal: "));
     }
+    assert_eq!(tested().check(), Ok(()));
 }

@@ -1,13 +1,17 @@
 //! One child.
 
+use std::fmt::Debug;
+
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{ApplyError, Writer, compare};
 use crate::desired::meta::MANAGER;
-use crate::observe::is_owned;
+use crate::observe::{Standing, standing};
 use crate::watch::Shelved;
 
 impl Writer<'_> {
@@ -16,7 +20,7 @@ impl Writer<'_> {
         &self,
         name: &str,
     ) -> Result<Api<K>, ApplyError> {
-        match self.resting.filter(|resting| resting.is::<K>(name)) {
+        match self.resting.iter().find(|resting| resting.is::<K>(name)) {
             Some(resting) => Err(resting.rests(self.namespace)),
             None => Ok(Api::namespaced(self.client.clone(), self.namespace)),
         }
@@ -44,6 +48,11 @@ impl Writer<'_> {
 
     /// Applies a child, unless it is as it should be, or on its way out: then its end is the sign to make it again.
     pub(super) async fn child<K: Shelved>(&mut self, desired: &K, live: &[K]) -> Result<(), ApplyError> {
+        let done = self.write(desired, live).await;
+        self.go_on(done)
+    }
+
+    async fn write<K: Shelved>(&mut self, desired: &K, live: &[K]) -> Result<(), ApplyError> {
         let name = desired.name_any();
         self.keep::<K>(&name);
         let wanted = compare::stamped(json(desired)?);
@@ -52,22 +61,36 @@ impl Writer<'_> {
             Some(child) if child.meta().deletion_timestamp.is_some() => return Ok(()),
             Some(child) if compare::holds(&wanted, &json(child)?) => return Ok(()),
             Some(_) => {}
-            None => self.refuse_others::<K>(&name).await?,
+            None => self.make_way::<K>(&name).await?,
         }
         let api = self.api::<K>(&name)?;
-        match self.server_side(&api, &name, &wanted).await {
-            // An entry of somebody else's does not go with ours: another port of the same name, say. Applying leaves it
-            // there, so the lists that we name are written over first, and applied then to be known as ours.
+        let written = match self.server_side(&api, &name, &wanted).await {
             Err(kube::Error::Api(status)) if status.is_invalid() && found.is_some() => {
-                let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-                let replaced = api.patch(&name, &params, &Patch::Merge(&wanted)).await;
-                replaced.map_err(self.failed::<K>("replace", &name))?;
-                self.applied.writes += 1;
-                self.server_side(&api, &name, &wanted).await
+                self.overwrite(&api, &name, &wanted).await
             }
             written => written,
+        };
+        written.map_err(self.failed::<K>("apply", &name))
+    }
+
+    /// An entry of somebody else's does not go with ours: another port of the same name, say. Applying leaves it there, so
+    /// the lists that we name are written over first, and applied then to be known as ours. A field of somebody else's
+    /// that does not go with ours stays even so: only a new object is without it.
+    async fn overwrite<K: Shelved>(
+        &mut self,
+        api: &Api<K>,
+        name: &str,
+        wanted: &Value,
+    ) -> Result<(), kube::Error> {
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        match api.patch(name, &params, &Patch::Merge(wanted)).await {
+            Err(kube::Error::Api(status)) if status.is_invalid() && K::HAS_NO_STATE => {
+                api.delete(name, &DeleteParams::default()).await?;
+            }
+            replaced => drop(replaced?),
         }
-        .map_err(self.failed::<K>("apply", &name))
+        self.applied.writes += 1;
+        self.server_side(api, name, wanted).await
     }
 
     async fn server_side<K: Shelved>(
@@ -83,18 +106,38 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// An object of this name that has none of our labels may be ours without them, or somebody else's.
-    async fn refuse_others<K: Shelved>(&self, name: &str) -> Result<(), ApplyError> {
-        let there =
-            self.api::<K>(name)?.get_metadata_opt(name).await.map_err(self.failed::<K>("look for", name))?;
-        if there.is_none_or(|object| is_owned(&object, self.owner)) {
-            return Ok(());
+    /// An object of this name that is not known to be ours may be so without its labels, or somebody else's.
+    async fn make_way<K: Shelved>(&mut self, name: &str) -> Result<(), ApplyError> {
+        let there = self.api::<K>(name)?.get_metadata_opt(name).await;
+        match there.map_err(self.failed::<K>("look for", name))? {
+            Some(found) => match standing(&found, self.owner) {
+                Standing::Owned | Standing::Orphan => Ok(()),
+                Standing::Former => self.bury::<K>(name, &found.metadata).await,
+                Standing::Others => Err(self.not_ours::<K>(name)),
+            },
+            None => Ok(()),
         }
-        Err(ApplyError::NotOurs {
-            kind: K::kind(&()).into_owned(),
-            namespace: self.namespace.to_owned(),
-            name: name.to_owned(),
-        })
+    }
+
+    /// Deletes what a resource has left that had the name before. Always an error: there is no room yet.
+    pub(super) async fn bury<K>(&mut self, name: &str, found: &ObjectMeta) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        if found.deletion_timestamp.is_none() {
+            let same = Preconditions { uid: found.uid.clone(), resource_version: None };
+            let params = DeleteParams::background().preconditions(same);
+            let deleted = self.api::<K>(name)?.delete(name, &params).await;
+            deleted.map_err(self.failed::<K>("delete", name))?;
+            self.applied.writes += 1;
+        }
+        let (kind, namespace) = (K::kind(&()).into_owned(), self.namespace.to_owned());
+        Err(ApplyError::Leaving { kind, namespace, name: name.to_owned() })
+    }
+
+    pub(super) fn not_ours<K: Resource<DynamicType = ()>>(&self, name: &str) -> ApplyError {
+        let (kind, namespace) = (K::kind(&()).into_owned(), self.namespace.to_owned());
+        ApplyError::NotOurs { kind, namespace, name: name.to_owned() }
     }
 }
 

@@ -54,6 +54,16 @@ pub enum ApplyError {
         /// Of the object.
         name: String,
     },
+    /// It is about to go, and nobody else's: it is made again when it is gone.
+    #[error("{kind} {namespace}/{name} is being deleted, and is made again when it is gone")]
+    Leaving {
+        /// Of the object.
+        kind: String,
+        /// Of the object.
+        namespace: String,
+        /// Of the object.
+        name: String,
+    },
     /// It was refused a short while ago, and is not asked for again yet.
     #[error("{kind} {namespace}/{name} was refused a short while ago")]
     Resting {
@@ -81,8 +91,24 @@ impl ApplyError {
         match self {
             Self::Write { kind, name, .. }
             | Self::NotOurs { kind, name, .. }
+            | Self::Leaving { kind, name, .. }
             | Self::Resting { kind, name, .. } => Some(Object { kind: kind.clone(), name: name.clone() }),
             Self::Json { .. } => None,
         }
     }
+
+    /// Whether the API server, a quota or a policy does not want it: users have to know, and the rest can be written.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::NotOurs { .. } | Self::Leaving { .. } | Self::Resting { .. } => true,
+            Self::Write { source: kube::Error::Api(status), .. } => is_refusal(status.code),
+            Self::Write { .. } | Self::Json { .. } => false,
+        }
+    }
+}
+
+/// A namespace on its way out answers 403 or 404 until the ShardCluster is gone, too.
+pub(crate) fn is_refusal(code: u16) -> bool {
+    matches!(code, 400 | 403 | 404 | 422)
 }

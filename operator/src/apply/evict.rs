@@ -23,12 +23,7 @@ pub struct Evicted {
 
 /// Deletes pods by force, and claims that go with them. Each is deleted as the one that was seen, or left; and only while
 /// its node is as it was seen. `resting` was refused a short while ago: what it is a part of waits.
-pub async fn evict(
-    client: &Client,
-    namespace: &str,
-    evictions: &[Eviction],
-    resting: Option<&Object>,
-) -> Evicted {
+pub async fn evict(client: &Client, namespace: &str, evictions: &[Eviction], resting: &[Object]) -> Evicted {
     let mut evicted = Evicted::default();
     let mut evictor = Evictor { client, namespace, resting, nodes: HashMap::new() };
     for eviction in evictions {
@@ -48,7 +43,7 @@ struct Evictor<'a> {
     client: &'a Client,
     namespace: &'a str,
     /// What is not asked for.
-    resting: Option<&'a Object>,
+    resting: &'a [Object],
     /// Nodes that were asked for: `None` are no more.
     nodes: HashMap<&'a str, Option<NodeView>>,
 }
@@ -61,7 +56,7 @@ impl<'a> Evictor<'a> {
             let is_claim = |claim: &Target| resting.is::<PersistentVolumeClaim>(&claim.name);
             resting.is::<Pod>(&pod.name) || claims.iter().any(is_claim)
         };
-        if let Some(resting) = self.resting.filter(is_part) {
+        if let Some(resting) = self.resting.iter().find(is_part) {
             return Err(resting.rests(self.namespace));
         }
         if !self.is_still(node, *standing, &pod.name).await? {

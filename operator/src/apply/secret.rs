@@ -3,34 +3,67 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ApplyError, Writer};
 use crate::desired::meta::MANAGER;
+use crate::observe::{Standing, standing};
 
 impl Writer<'_> {
     /// Creates a Secret, or adds the entries that it lacks. Another writer in between is a conflict, and nothing is lost.
     pub(super) async fn secret(&mut self, desired: &Secret, held: Option<&Secret>) -> Result<(), ApplyError> {
+        let done = match held {
+            Some(held) => self.complete(desired, held).await,
+            None => self.create(desired).await,
+        };
+        self.go_on(done)
+    }
+
+    async fn create(&mut self, desired: &Secret) -> Result<(), ApplyError> {
         let name = desired.name_any();
-        let Some(held) = held else {
-            let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-            let api = self.api::<Secret>(&name)?;
-            api.create(&params, desired).await.map_err(self.failed::<Secret>("create", &name))?;
-            self.applied.writes += 1;
-            return Ok(());
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        let created = self.api::<Secret>(&name)?.create(&params, desired).await;
+        created.map_err(self.failed::<Secret>("create", &name))?;
+        self.applied.writes += 1;
+        Ok(())
+    }
+
+    async fn complete(&mut self, desired: &Secret, held: &Secret) -> Result<(), ApplyError> {
+        let name = desired.name_any();
+        let mut owners = held.owner_references().to_vec();
+        let is_adopted = match standing(held, self.owner) {
+            Standing::Former => return self.bury::<Secret>(&name, &held.metadata).await,
+            Standing::Others if owners.iter().any(|owner| owner.controller == Some(true)) => {
+                return Err(self.not_ours::<Secret>(&name));
+            }
+            // No watch tells of its end.
+            _ if held.metadata.deletion_timestamp.is_some() => {
+                return self.bury::<Secret>(&name, &held.metadata).await;
+            }
+            Standing::Orphan => true,
+            // Without a controller and our labels a user has brought it, and keeps it.
+            Standing::Owned | Standing::Others => false,
         };
         let mut missing = desired.data.clone().unwrap_or_default();
         missing.retain(|entry, _| held.data.as_ref().is_none_or(|data| !data.contains_key(entry)));
-        if missing.is_empty() {
+        if missing.is_empty() && !is_adopted {
             return Ok(());
         }
-        let patch = json!({
+        let mut patch = json!({
             "metadata": { "resourceVersion": held.resource_version(), "uid": held.uid() },
             "data": missing,
         });
+        if is_adopted {
+            owners.push(self.owner.clone());
+            patch["metadata"]["ownerReferences"] = json!(owners);
+        }
+        self.patch(&name, &patch).await
+    }
+
+    async fn patch(&mut self, name: &str, patch: &Value) -> Result<(), ApplyError> {
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        let written = self.api::<Secret>(&name)?.patch(&name, &params, &Patch::Merge(&patch)).await;
-        written.map_err(self.failed::<Secret>("add keys to", &name))?;
+        let written = self.api::<Secret>(name)?.patch(name, &params, &Patch::Merge(patch)).await;
+        written.map_err(self.failed::<Secret>("complete", name))?;
         self.applied.writes += 1;
         Ok(())
     }

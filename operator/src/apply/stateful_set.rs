@@ -32,6 +32,16 @@ impl Writer<'_> {
         desired: &StatefulSet,
         observed: &Observed,
     ) -> Result<(), ApplyError> {
+        let done = self.write_set(workload, desired, observed).await;
+        self.go_on(done)
+    }
+
+    async fn write_set(
+        &mut self,
+        workload: Workload,
+        desired: &StatefulSet,
+        observed: &Observed,
+    ) -> Result<(), ApplyError> {
         let name = desired.name_any();
         let all = &observed.children.stateful_sets;
         let live = all.iter().find(|set| set.name_any() == name && set.metadata.deletion_timestamp.is_none());

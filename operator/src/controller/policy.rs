@@ -7,7 +7,7 @@ use prometheus_client::encoding::EncodeLabelValue;
 use tokio::time::Instant;
 
 use super::{ReconcileError, WriteStatusError};
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, is_refusal};
 use crate::observe::ObserveError;
 
 /// Conflicts that are retried at once; with more, two writers are at odds.
@@ -50,29 +50,26 @@ fn api(error: &ReconcileError) -> Option<&kube::Error> {
         | ReconcileError::Apply(ApplyError::Write { source, .. })
         | ReconcileError::Status(WriteStatusError::Write { source, .. }) => Some(source),
         ReconcileError::Observe(ObserveError::Kept { .. })
-        | ReconcileError::Apply(
-            ApplyError::NotOurs { .. } | ApplyError::Resting { .. } | ApplyError::Json { .. },
-        )
+        | ReconcileError::Apply(_)
         | ReconcileError::Refused { .. }
         | ReconcileError::Keys(_)
         | ReconcileError::Status(WriteStatusError::Json(_)) => None,
     }
 }
 
-pub(super) fn of_apply(error: &ApplyError) -> Class {
+fn of_apply(error: &ApplyError) -> Class {
     match error {
-        ApplyError::NotOurs { .. } | ApplyError::Resting { .. } => Class::Refused,
-        ApplyError::Json { .. } => Class::Internal,
+        error if error.is_refusal() => Class::Refused,
         ApplyError::Write { source, .. } => of_api(source),
+        _ => Class::Internal,
     }
 }
 
 fn of_api(error: &kube::Error) -> Class {
     match error {
-        // A namespace on its way out answers 403 or 404 until the ShardCluster is gone, too.
         kube::Error::Api(status) => match status.code {
             409 => Class::Conflict,
-            400 | 403 | 404 | 422 => Class::Refused,
+            code if is_refusal(code) => Class::Refused,
             _ => Class::Api,
         },
         _ => Class::Api,

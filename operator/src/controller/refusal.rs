@@ -2,7 +2,7 @@
 //! ever later: the rest of a reconcile goes on meanwhile. Pure.
 //!
 //! ```text
-//!  last refusal ─▶ resting: the same spec and plan, not yet due ─▶ evict, apply: all but that object
+//!  last refusal ─▶ resting: the same spec and plan, not yet due ─▶ evict, apply: all but these objects
 //!                                                                          │
 //!  next refusal ◀── none: all is written · the last one: it rests · a new one: due later than the last ◀┘
 //! ```
@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::policy::{self, Class};
-use crate::apply::{Applied, ApplyError, Object};
+use crate::apply::{ApplyError, Object};
 
 /// What was refused, and when it is sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    object: Object,
+    objects: Vec<Object>,
     /// Why, in words.
     pub(super) words: String,
     basis: Basis,
@@ -36,27 +36,32 @@ pub(super) struct Basis {
 }
 
 impl Refusal {
-    /// What comes of an attempt to write on this basis; `last` is what came of the one before. `jitter` is from 0 to 1.
+    /// What comes of an attempt to write on this basis that left `refused`; `last` is what came of the one before. `jitter`
+    /// is from 0 to 1.
     pub(super) fn after(
-        applied: &Result<Applied, ApplyError>,
+        refused: &[ApplyError],
         last: Option<&Self>,
         basis: Basis,
         now: Instant,
         jitter: f64,
     ) -> Option<Self> {
-        let error = match applied {
-            Ok(_) => return None,
-            Err(ApplyError::Resting { .. }) => return last.cloned(),
-            Err(error) => error,
+        let objects: Vec<Object> = refused.iter().filter_map(ApplyError::object).collect();
+        let mut new = refused.iter().filter(|error| !matches!(error, ApplyError::Resting { .. }));
+        let Some(first) = new.next() else {
+            return last.filter(|_| !objects.is_empty()).cloned();
+        };
+        let words = match objects.len() - 1 {
+            0 => policy::words(first),
+            more => format!("{}; and {more} more objects are refused", policy::words(first)),
         };
         let times = last.filter(|last| last.basis == basis).map_or(0, |last| last.times).saturating_add(1);
         let until = now + policy::delay(Class::Refused, times, jitter);
-        Some(Self { object: error.object()?, words: policy::words(error), basis, times, until })
+        Some(Self { objects, words, basis, times, until })
     }
 
     /// What is not to be sent on this basis yet.
-    pub(super) fn resting(&self, basis: &Basis, now: Instant) -> Option<&Object> {
-        (self.basis == *basis && now < self.until).then_some(&self.object)
+    pub(super) fn resting(&self, basis: &Basis, now: Instant) -> &[Object] {
+        if self.basis == *basis && now < self.until { &self.objects } else { &[] }
     }
 
     /// Time until it is sent again.
@@ -75,15 +80,15 @@ mod tests {
         Object { kind: "Service".into(), name: "a".into() }
     }
 
-    fn refused(words: &str) -> Result<Applied, ApplyError> {
+    fn refused(words: &str) -> ApplyError {
         let Object { kind, name } = object();
         let status = kube::core::Status { code: 403, message: words.into(), ..Default::default() };
         let source = kube::Error::Api(Box::new(status));
-        Err(ApplyError::Write { action: "apply", kind, namespace: "n".into(), name, source })
+        ApplyError::Write { action: "apply", kind, namespace: "n".into(), name, source }
     }
 
-    fn rests() -> Result<Applied, ApplyError> {
-        Err(ApplyError::Resting { kind: object().kind, namespace: "n".into(), name: object().name })
+    fn rests(name: &str) -> ApplyError {
+        ApplyError::Resting { kind: object().kind, namespace: "n".into(), name: name.into() }
     }
 
     fn basis(generation: i64, plan: Option<&str>) -> Basis {
@@ -93,7 +98,7 @@ mod tests {
     #[test]
     fn what_was_refused_rests_until_it_is_due_or_something_else_is_wanted() {
         let now = Instant::now();
-        let first = Refusal::after(&refused("no"), None, basis(1, Some("p")), now, 1.0).unwrap();
+        let first = Refusal::after(&[refused("no")], None, basis(1, Some("p")), now, 1.0).unwrap();
         let due = first.until;
         assert!(due > now && first.words.contains("no"), "{first:?}");
         let table = [
@@ -105,7 +110,7 @@ mod tests {
             ("of no plan", basis(1, None), now, false),
         ];
         for (case, basis, at, resting) in table {
-            assert_eq!(first.resting(&basis, at).is_some(), resting, "{case}");
+            assert_eq!(!first.resting(&basis, at).is_empty(), resting, "{case}");
         }
     }
 
@@ -113,7 +118,7 @@ mod tests {
     fn it_is_due_ever_later_until_it_is_written() {
         let now = Instant::now();
         let one = |words, last: Option<&Refusal>, generation| {
-            Refusal::after(&refused(words), last, basis(generation, None), now, 1.0)
+            Refusal::after(&[refused(words)], last, basis(generation, None), now, 1.0)
         };
         let first = one("no", None, 1).unwrap();
         let second = one("never", Some(&first), 1).unwrap();
@@ -121,13 +126,25 @@ mod tests {
         assert_eq!(second.rest(now), 2 * first.rest(now));
         assert_eq!(second.rest(now + 9 * SECOND), Duration::ZERO);
         let table = [
-            ("it rests, and what is told stays", rests(), Some(second.clone())),
-            ("refused of another spec", refused("no"), Some(Refusal { basis: basis(2, None), ..first })),
-            ("written", Ok(Applied::default()), None),
+            ("it rests, and what is told stays", vec![rests("a")], Some(second.clone())),
+            (
+                "refused of another spec",
+                vec![refused("no")],
+                Some(Refusal { basis: basis(2, None), ..first }),
+            ),
+            ("written", vec![], None),
         ];
-        for (case, applied, expected) in table {
-            let found = Refusal::after(&applied, Some(&second), basis(2, None), now, 1.0);
+        for (case, refused, expected) in table {
+            let found = Refusal::after(&refused, Some(&second), basis(2, None), now, 1.0);
             assert_eq!(found, expected, "{case}");
         }
+    }
+
+    #[test]
+    fn of_several_the_first_that_is_new_is_told_and_all_of_them_rest() {
+        let now = Instant::now();
+        let found = Refusal::after(&[rests("b"), refused("no")], None, basis(1, None), now, 1.0).unwrap();
+        assert!(found.words.ends_with("Service n/a; and 1 more objects are refused"), "{}", found.words);
+        assert_eq!(found.resting(&basis(1, None), now), [Object { name: "b".into(), ..object() }, object()]);
     }
 }

@@ -49,11 +49,13 @@ pub struct PodBlock {
     #[schemars(schema_with = "schema::strings::<64, 63>")]
     #[x_kube(validation = rules::keys("labels"))]
     #[x_kube(validation = rules::values("labels"))]
+    #[x_kube(validation = rules::not_ours("labels"))]
     pub labels: BTreeMap<String, String>,
     /// Further annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::strings::<64, 4096>")]
     #[x_kube(validation = rules::annotation_keys())]
+    #[x_kube(validation = rules::not_ours("annotations"))]
     pub annotations: BTreeMap<String, String>,
     /// Further variables, such as HTTPS_PROXY or a LLAMA_… one; a flag that the operator sets wins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -4,17 +4,16 @@
 
 use kube::core::Rule;
 
-const EXTENDED: &str =
-    "self.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$')";
+const EXTENDED: &str = "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$')";
 const OBJECT: &str = "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
-const IMAGE: &str = r"self.matches('^(([-.a-zA-Z0-9]+|\\[[0-9a-fA-F:]+\\])(:[0-9]+)?/)?[a-z0-9]+([-._]+[a-z0-9]+)*(/[a-z0-9]+([-._]+[a-z0-9]+)*)*(:[A-Za-z0-9_][-.A-Za-z0-9_]*)?(@[a-z0-9]+:[0-9a-fA-F]+)?$')";
+const IMAGE: &str = r"self.matches('^(([-.a-zA-Z0-9]+|\\[[0-9a-fA-F:]+\\])(:[0-9]+)?/)?[a-z0-9]+([-._]+[a-z0-9]+)*(/[a-z0-9]+([-._]+[a-z0-9]+)*)*(:[A-Za-z0-9_][-.A-Za-z0-9_]{0,127})?(@[a-z0-9]+:[0-9a-fA-F]{32,128})?$')";
 const RELATIVE: &str = "!self.startsWith('/') && !self.split('/').exists(p, p in ['', '.', '..'])";
 const POSITIVE: &str = "isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))";
 const AMOUNTS: &str = "self.all(name, isQuantity(string(self[name])) && quantity(string(self[name])).compareTo(quantity('0')) >= 0)";
 const RESOURCES: &str = "self.all(name, name in ['cpu', 'memory', 'ephemeral-storage'] || name.startsWith('hugepages-') || name.contains('/'))";
 const WITHIN: &str = "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || !isQuantity(string(self.requests[name])) || !isQuantity(string(self.limits[name])) || quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)";
 /// `NAME` or `PREFIX/NAME`, the prefix a domain.
-const KEY: &str = "'^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'";
+const KEY: &str = "'^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'";
 const VALUE: &str = "'^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'";
 
 /// The name of another object.
@@ -80,6 +79,12 @@ pub(super) fn keys(field: &str) -> Rule {
 pub(super) fn annotation_keys() -> Rule {
     let rule = format!("self.all(key, key.lowerAscii().matches({KEY}))");
     Rule::new(rule).message(&*key_message("annotations"))
+}
+
+/// Under our own domain stands what the operator knows pods by.
+pub(super) fn not_ours(field: &str) -> Rule {
+    let message = format!("{field} has a key under shardcluster.io/: those are the operator's own");
+    Rule::new("self.all(key, !key.startsWith('shardcluster.io/'))").message(&*message)
 }
 
 fn key_message(field: &str) -> String {

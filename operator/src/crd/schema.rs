@@ -65,19 +65,39 @@ pub(super) fn conditions(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
-/// Takes out of a definition what only schemars says: `nullable`, because a field that is null is one that is not
-/// set, and formats that API servers warn of.
+/// Takes out of a definition what only schemars says: `nullable` and the word `null`, because a field that is null is one
+/// that is not set, and formats that API servers warn of. `kubectl explain` shows no defaults: descriptions say them.
 pub fn tidy(definition: &mut Value) {
     let schema = definition.pointer_mut("/spec/versions/0/schema/openAPIV3Schema");
     let Some(schema) = schema else { return };
     each(schema, &mut |schema| {
         schema.remove("nullable");
+        if let Some(Value::Array(words)) = schema.get_mut("enum") {
+            words.retain(|word| !word.is_null());
+        }
         if let Some(Value::String(format)) = schema.get("format")
             && FOREIGN_FORMATS.contains(&format.as_str())
         {
             schema.remove("format");
         }
     });
+    let Some(spec) = schema.pointer_mut("/properties/spec") else { return };
+    each(spec, &mut |schema| {
+        if let Some(default) = schema.get("default").and_then(scalar)
+            && let Some(Value::String(description)) = schema.get_mut("description")
+        {
+            *description = format!("{description} Default: {default}.");
+        }
+    });
+}
+
+/// As people write it.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 /// Bounds of numbers as people write them: 256, not 256.0.

@@ -72,9 +72,10 @@ fn stateful_set(cluster: &Cluster, part: Part) -> StatefulSet {
             replicas: i32::try_from(wanted.replicas).ok(),
             service_name: Some(bootstrap_peers(cluster)),
             pod_management_policy: Some("Parallel".into()),
+            // As Kubernetes has it by default; said, so that a hand that changes it holds up no rollout.
+            update_strategy: Some(from_ordinal(0)),
             selector: matching(part.selector(cluster)),
             template: marked(pod::template(cluster, template), None),
-            update_strategy: Some(from_ordinal(0)),
             volume_claim_templates: claims,
             persistent_volume_claim_retention_policy: retention,
             ..StatefulSetSpec::default()

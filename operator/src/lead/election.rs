@@ -16,6 +16,9 @@ const DURATION_SECONDS: i32 = 12;
 /// Without a renewal in this time, the leader writes no more. What it has sent has the rest of the duration to arrive.
 pub(super) const TERM: Duration = Duration::from_secs(8);
 
+/// The longest duration that is believed: nobody is to wait for years because a hand has written something into the lease.
+const LONGEST_SECONDS: i32 = 300;
+
 /// What this process knows of the lease.
 #[derive(Debug)]
 pub(super) struct Election {
@@ -130,7 +133,7 @@ fn holder(lease: &Lease) -> Option<&str> {
 /// What its holder has said; of one who has said nothing that makes sense, what we would.
 fn duration(lease: Option<&Lease>) -> Duration {
     let said = spec(lease).and_then(|spec| spec.lease_duration_seconds).filter(|seconds| *seconds > 0);
-    Duration::from_secs(said.unwrap_or(DURATION_SECONDS).unsigned_abs().into())
+    Duration::from_secs(said.unwrap_or(DURATION_SECONDS).min(LONGEST_SECONDS).unsigned_abs().into())
 }
 
 #[cfg(test)]

@@ -255,7 +255,7 @@ fn every_cause_is_told() {
             |scene| {
                 let message = "claim x cannot grow".into();
                 let note = Note { workload: Workload::Shard(1), reason: Reason::VolumeNotResized, message };
-                scene.outcome = Ok(Applied { writes: 0, notes: vec![note] });
+                scene.outcome = Ok(Applied { notes: vec![note], ..Applied::default() });
             },
             SHARDS_READY,
             "True",

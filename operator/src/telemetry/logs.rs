@@ -4,13 +4,15 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 
-use tracing::{Span, error_span};
+use tracing::{Span, error_span, warn};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 use crate::watch::ClusterRef;
 
 /// What is logged where RUST_LOG says nothing.
-const FILTER: &str = "info,kube=warn,hyper=warn,tower=warn";
+/// kube's watcher tells of each error in full, beside our own line.
+const FILTER: &str = "info,kube=warn,kube_runtime::watcher=error,hyper=warn,tower=warn";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -23,7 +25,8 @@ pub enum LogFormat {
 
 /// From now on.
 pub(crate) fn to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.is_empty());
+    let (filter, refused) = filter(wanted.as_deref());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Text => {
@@ -31,6 +34,18 @@ pub(crate) fn to_stderr(format: LogFormat) {
             builder.with_ansi(colours).init();
         }
         LogFormat::Json => builder.json().with_span_list(false).init(),
+    }
+    if let Some(error) = refused {
+        warn!(%error, "RUST_LOG is no filter: it is as if it were not set; write it as info,shard_operator=debug");
+    }
+}
+
+/// What is asked for, or the default, and why what was asked for cannot be had.
+fn filter(wanted: Option<&str>) -> (EnvFilter, Option<ParseError>) {
+    match wanted.map(EnvFilter::try_new) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(FILTER), Some(error)),
+        None => (EnvFilter::new(FILTER), None),
     }
 }
 
@@ -76,6 +91,17 @@ mod tests {
             assert_eq!(colours(terminal, variable), expected, "{terminal}, {no_color}, {term}");
         }
         assert!(colours(true, |_| None));
+    }
+
+    #[test]
+    fn a_filter_that_is_none_is_told_of_and_the_default_holds() {
+        let (default, none) = filter(None);
+        assert!(none.is_none());
+        let (instead, refused) = filter(Some("info,shard_operator=loud"));
+        assert_eq!(instead.to_string(), default.to_string());
+        assert!(refused.is_some());
+        let (asked, none) = filter(Some("debug"));
+        assert!(none.is_none() && asked.to_string() == "debug", "{asked}");
     }
 
     #[test]

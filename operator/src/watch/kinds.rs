@@ -25,6 +25,9 @@ pub trait Shelved:
     + Send
     + 'static
 {
+    /// Whether nothing is lost where one is deleted and made again.
+    const HAS_NO_STATE: bool = false;
+
     /// Where.
     fn shelf(shelves: &Shelves) -> &Shelf<Self>;
 
@@ -72,6 +75,8 @@ impl Shelved for Deployment {
 }
 
 impl Shelved for PodDisruptionBudget {
+    const HAS_NO_STATE: bool = true;
+
     fn shelf(shelves: &Shelves) -> &Shelf<Self> {
         &shelves.disruption_budgets
     }
@@ -82,6 +87,8 @@ impl Shelved for PodDisruptionBudget {
 }
 
 impl Shelved for NetworkPolicy {
+    const HAS_NO_STATE: bool = true;
+
     fn shelf(shelves: &Shelves) -> &Shelf<Self> {
         &shelves.network_policies
     }

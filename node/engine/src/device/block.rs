@@ -1,11 +1,12 @@
 //! One transformer layer on the device; the picture of it is in `crate::block`.
 
 use candle_core::quantized::QMatMul;
-use candle_core::{D, Device, Module, Result, Tensor};
+use candle_core::{D, Device, Error, Module, Result, Tensor};
 use shard_kernels::kv::KvShape;
 
 use super::cache::{Cache, causal_mask};
 use super::weight::upload;
+use super::without_backtrace;
 use crate::batch::Span;
 use crate::config::ModelConfig;
 use crate::weights::{LoadError, ModelFile};
@@ -48,8 +49,7 @@ pub(super) struct Norm {
 impl Norm {
     pub(super) fn load(file: &ModelFile, config: &ModelConfig, name: &str, device: &Device) -> Load<Self> {
         let values = file.vector(name)?;
-        let weight = Tensor::new(values, device)
-            .map_err(|source| LoadError::Upload { name: name.to_owned(), source })?;
+        let weight = Tensor::new(values, device).map_err(|source| upload_error(name, source))?;
         Ok(Self { weight, eps: f64::from(config.rms_eps) })
     }
 
@@ -62,6 +62,10 @@ impl Norm {
 
 type Load<T> = std::result::Result<T, LoadError>;
 
+fn upload_error(name: &str, source: Error) -> LoadError {
+    LoadError::Upload { name: name.to_owned(), source: without_backtrace(source) }
+}
+
 /// Copies a matrix of the file to the device; `done` is told its bytes.
 pub(super) fn load_matrix(
     file: &ModelFile,
@@ -70,8 +74,7 @@ pub(super) fn load_matrix(
     done: &mut dyn FnMut(u64),
 ) -> Load<QMatMul> {
     let weight = file.matrix(name)?;
-    let matrix =
-        upload(&weight, device).map_err(|source| LoadError::Upload { name: name.to_owned(), source })?;
+    let matrix = upload(&weight, device).map_err(|source| upload_error(name, source))?;
     done(weight.bytes());
     Ok(matrix)
 }

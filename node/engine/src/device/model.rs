@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! load:     map file ─▶ config ─▶ copy layers, norm and head to the device, tensor by tensor; embedding stays in the map
+//!             ─▶ one row, as a trial
 //! forward:  check the batch ─▶ passes of at most 64 rows:
 //!             tokens ─▶ embedding rows ┐
 //!             hidden states ───────────┴▶ device ─▶ layers in order ─▶ hidden states, or
@@ -15,9 +16,9 @@ use candle_core::quantized::QMatMul;
 use candle_core::{Module, Result as Computed, Tensor};
 use shard_kernels::kv::KvShape;
 
-use super::Device;
 use super::block::{Block, Norm, Pass, load_matrix};
 use super::cache::Cache;
+use super::{Device, without_backtrace};
 use crate::batch::{self, ForwardError, Input, Output, Rows, Span};
 use crate::config::{self, Expected, ModelConfig, Role};
 use crate::rope::Frequencies;
@@ -30,6 +31,9 @@ use crate::weights::{LoadError, ModelFile, Weight};
 /// Its bits depend on the batch and on how a prompt is chunked, as candle chooses its kernels by the number of rows: a
 /// replay may depart where two tokens nearly tie. Quantised weights take their size in the file, floats four bytes a
 /// value.
+///
+/// A GPU keeps the order of one thread's work only. So what a function here has begun is done when it returns, and the
+/// next one may be called by another thread.
 pub struct DeviceModel {
     config: ModelConfig,
     options: LoadOptions,
@@ -64,7 +68,8 @@ impl DeviceModel {
         if let Some(layers) = layers {
             shard::take_layers(&mut config, layers)?;
         }
-        let device = open(device).map_err(|source| LoadError::Device { device, source })?;
+        let name = device;
+        let device = open(name).map_err(|source| LoadError::Device { device: name, source })?;
         let total =
             matrices(&config).map(|name| Ok(file.matrix(&name)?.bytes())).sum::<Result<_, LoadError>>()?;
         let mut ready = 0;
@@ -82,7 +87,7 @@ impl DeviceModel {
                 output: load_matrix(&file, output, &device, &mut done)?,
             })
         });
-        Ok(Self {
+        let mut model = Self {
             kv: KvShape { heads: config.head_count_kv as usize, head_size: config.head_dim as usize },
             embedding: config.has_first_layer().then(|| file.matrix(config::TOKEN_EMBD)).transpose()?,
             rope: shard::rope(&file, &config)?,
@@ -91,7 +96,18 @@ impl DeviceModel {
             device,
             options: options.clone(),
             config,
-        })
+        };
+        model.try_out().map_err(|reason| LoadError::Trial { device: name, reason })?;
+        Ok(model)
+    }
+
+    /// Computes one row: a device that cannot is known before anyone asks, and its kernels are ready when somebody does.
+    fn try_out(&mut self) -> Result<(), String> {
+        let mut session = self.session(1).map_err(|error| error.to_string())?;
+        let hidden = vec![0.0; self.config.embedding_length as usize];
+        let input = if self.embedding.is_some() { Input::Tokens(&[0]) } else { Input::Hidden(&hidden) };
+        let rows = Rows { session: &mut session, position: 0, input, logits: true };
+        self.forward(&mut [rows]).map(drop).map_err(|error| error.to_string())
     }
 
     /// The model's hyperparameters; `layers` are this shard's.
@@ -113,7 +129,9 @@ impl DeviceModel {
         let new = || Cache::new(self.kv, self.options.kv_dtype, positions, &self.device);
         let caches: Computed<Vec<Cache>> = self.blocks.iter().map(|_| new()).collect();
         let caches =
-            caches.map_err(|error| SessionError::Device { asked: positions, reason: error.to_string() })?;
+            caches.and_then(|caches| self.device.synchronize().map(|()| caches)).map_err(|error| {
+                SessionError::Device { asked: positions, reason: without_backtrace(error).to_string() }
+            })?;
         Ok(Session::on_device(self.layers(), self.kv, caches, positions))
     }
 
@@ -126,10 +144,11 @@ impl DeviceModel {
         let passes = batch::plan(&self.config, &ours, batch)?;
         let empty = if self.head.is_some() { Output::Nothing } else { Output::Hidden(Vec::new()) };
         let mut outputs = vec![empty; batch.len()];
-        for spans in &passes {
-            self.pass(batch, spans, &mut outputs)
-                .map_err(|error| ForwardError::Device { reason: error.to_string() })?;
-        }
+        passes
+            .iter()
+            .try_for_each(|spans| self.pass(batch, spans, &mut outputs))
+            .and_then(|()| self.device.synchronize())
+            .map_err(|error| ForwardError::Device { reason: without_backtrace(error).to_string() })?;
         for span in passes.iter().flatten() {
             batch[span.entry].session.advance(span.rows);
         }
@@ -221,10 +240,11 @@ fn matrices(config: &ModelConfig) -> impl Iterator<Item = String> {
     layers.chain(config.head_tensor().map(str::to_owned))
 }
 
-fn open(device: Device) -> Computed<candle_core::Device> {
+pub(super) fn open(device: Device) -> Computed<candle_core::Device> {
     match device {
         Device::Cpu => Ok(candle_core::Device::Cpu),
         Device::Cuda(number) => candle_core::Device::new_cuda(number),
         Device::Metal => candle_core::Device::new_metal(0),
     }
+    .map_err(without_backtrace)
 }

@@ -86,6 +86,15 @@ fn a_holder_that_says_no_duration_has_ours() {
 }
 
 #[test]
+fn a_duration_that_is_out_of_all_reason_is_not_waited_for() {
+    let mut election = election(ONE);
+    election.observe(Some(held(OTHER, 0, i32::MAX)), at(1));
+    let longest = u64::from(LONGEST_SECONDS.unsigned_abs());
+    assert!(waits(&election, at(longest)));
+    assert_eq!(written(&election, at(1 + longest)).holder_identity.as_deref(), Some(ONE));
+}
+
+#[test]
 fn a_lease_that_was_given_back_is_free_at_once() {
     for holder in [None, Some(String::new())] {
         let mut election = election(ONE);
