@@ -118,12 +118,9 @@ fn of_group(condition: &'static str, what: &str, group: &Group<'_>, held_up: boo
         (None, Some(problem)) => (problem.reason, problem.message),
         (None, None) if !group.pods.is_empty() => (Reason::Starting, format!("the {what} pods are starting")),
         (None, None) => match group.unmade.as_ref().filter(|_| held_up) {
-            Some(workload) => (
-                Reason::NoPods,
-                format!(
-                    "there are no {what} pods, because {workload} is not there: Ready says what was refused"
-                ),
-            ),
+            Some(workload) => {
+                (Reason::NoPods, format!("there is no {workload} yet: Ready says what was refused"))
+            }
             None => (Reason::NoPods, format!("there are no {what} pods yet")),
         },
     };

@@ -112,7 +112,7 @@ fn pods_that_cannot_be_created_are_explained() {
             GATEWAY_READY,
             "False",
             "NoPods",
-            "there are no gateway pods, because Deployment llama-gateway is not there: Ready says what was refused",
+            "there is no Deployment llama-gateway yet: Ready says what was refused",
         ),
     ];
     check(|| running_with(3), &cases);
@@ -251,8 +251,10 @@ fn a_claim_that_cannot_grow_is_told_though_its_pod_does_not_run() {
     let note =
         |workload| Note { workload, reason: Reason::VolumeNotResized, message: "claim x cannot grow".into() };
     let mut scene = running();
-    scene.outcome =
-        Ok(Applied { writes: 0, notes: vec![note(Workload::Bootstrap), note(Workload::Shard(1))] });
+    scene.outcome = Ok(Applied {
+        notes: vec![note(Workload::Bootstrap), note(Workload::Shard(1))],
+        ..Applied::default()
+    });
     scene.pod("llama-bootstrap-0")["status"] = json!({});
     scene.shard_1_has(&json!({}));
     let status = scene.status();
