@@ -66,12 +66,9 @@ fn suspended(condition: &'static str) -> Finding {
 
 /// What a user has to know besides; where all would be well without it, it is the reason.
 fn also(found: Finding, reason: Reason, message: &str) -> Finding {
-    match found.holds {
-        Holds::True => Finding { reason, message: format!("{}; but {message}", found.message), ..found },
-        Holds::False | Holds::Unknown => {
-            Finding { message: format!("{}; and {message}", found.message), ..found }
-        }
-    }
+    let Finding { condition, holds, reason: own, message: known } = found;
+    let (reason, link) = if holds == Holds::True { (reason, "but") } else { (own, "and") };
+    finding(condition, holds, reason, format!("{known}; {link} {message}"))
 }
 
 fn noted(found: Finding, notes: &[Note], of: impl Fn(Workload) -> bool) -> Finding {

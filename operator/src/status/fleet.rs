@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use shard_wire::pipeline::{ManifestShard, PipelineStatus, ReplicaStatus, ShardStatus};
 
@@ -27,7 +28,7 @@ pub(super) fn in_steps(percent: f32) -> u32 {
 pub(super) struct Group<'a> {
     pub(super) desired: u32,
     pub(super) pods: Vec<&'a Pod>,
-    /// The workload that makes its pods, where it is not there.
+    /// What makes its pods, where it is not there; of a shard it is not told.
     pub(super) unmade: Option<String>,
     /// Why its pods cannot be created.
     pub(super) refused: Option<&'a str>,
@@ -47,11 +48,11 @@ impl Group<'_> {
         self.pods.iter().find_map(of)
     }
 
-    /// What keeps its pods from being there or from starting, and no pod tells of. `what` it is is a part's name.
-    pub(super) fn obstacle(&self, what: &str) -> Option<Problem> {
+    /// What keeps the pods of this part from being there, or from starting, and no pod tells of.
+    pub(super) fn obstacle(&self, part: &str) -> Option<Problem> {
         let refused = |why| Problem {
             reason: Reason::FailedCreate,
-            message: format!("{what} pods cannot be created: {why}"),
+            message: format!("{part} pods cannot be created: {why}"),
         };
         self.missing.map(missing).or_else(|| self.refused.map(refused))
     }
@@ -109,7 +110,7 @@ impl<'a> Fleet<'a> {
                 pods,
                 refused: obstacles.refused.get(&name).map(String::as_str),
                 missing: obstacles.missing.iter().find(|missing| missing.part == part),
-                unmade: unmade(part, name, &observed.children),
+                unmade: unmade(part, &name, &observed.children),
                 lost,
             }
         };
@@ -142,10 +143,13 @@ impl<'a> Fleet<'a> {
     }
 }
 
-fn unmade(part: Part, name: String, children: &Children) -> Option<String> {
+/// Kind and name of the workload of a part that has one, where it is not there.
+fn unmade(part: Part, name: &str, children: &Children) -> Option<String> {
+    let is_it = |meta: &ObjectMeta| meta.name.as_deref() == Some(name);
     let (kind, made) = match part {
-        Part::Gateway => ("Deployment", children.deployments.iter().any(|it| it.name_any() == name)),
-        _ => ("StatefulSet", children.stateful_sets.iter().any(|it| it.name_any() == name)),
+        Part::Gateway => ("Deployment", children.deployments.iter().any(|it| is_it(&it.metadata))),
+        Part::Bootstrap => ("StatefulSet", children.stateful_sets.iter().any(|it| is_it(&it.metadata))),
+        Part::Shard(_) | Part::Shards => return None,
     };
     (!made).then(|| format!("{kind} {name}"))
 }

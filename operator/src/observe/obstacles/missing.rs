@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    fn spec(source: Value) -> ShardClusterSpec {
+    fn spec(source: &Value) -> ShardClusterSpec {
         serde_json::from_value(json!({
             "model": {"name": "m", "source": source}, "shards": {"count": 1},
             "gateway": {"apiKeysSecretRef": {"name": "keys"}},
@@ -173,7 +173,7 @@ mod tests {
             (&http, vec![], vec![]),
         ];
         for (source, pods, expected) in table {
-            let found = references(&spec(source.clone()), &pods);
+            let found = references(&spec(source), &pods);
             let found: Vec<_> = found.iter().map(|it| format!("{} {}", it.kind, it.name)).collect();
             assert_eq!(found, expected, "{source}");
         }

@@ -1,7 +1,7 @@
 //! Why pods are not created: an API server that refuses them tells a controller, and controllers tell it in their own ways.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
@@ -22,17 +22,21 @@ const OLDEST: SignedDuration = SignedDuration::from_mins(20);
 
 /// StatefulSets whose controller has seen what they should be, and has made fewer pods.
 pub(super) fn lacking<'a>(sets: &'a [StatefulSet], pods: &[Pod]) -> Vec<&'a StatefulSet> {
+    let mut made: HashMap<&str, usize> = HashMap::new();
+    for name in pods.iter().filter_map(|pod| pod.metadata.name.as_deref()) {
+        if let Some((set, ordinal)) = name.rsplit_once('-')
+            && ordinal.parse::<u32>().is_ok()
+        {
+            *made.entry(set).or_default() += 1;
+        }
+    }
     let lacks = |set: &&StatefulSet| {
         let (Some(spec), Some(status)) = (&set.spec, &set.status) else { return false };
-        let prefix = format!("{}-", set.name_any());
-        let is_its = |pod: &&Pod| {
-            let name = pod.name_any();
-            name.strip_prefix(&prefix).is_some_and(|ordinal| ordinal.parse::<u32>().is_ok())
-        };
         let seen =
             status.observed_generation.is_some() && status.observed_generation == set.metadata.generation;
         let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
-        seen && pods.iter().filter(is_its).count() < wanted
+        let name = set.metadata.name.as_deref().unwrap_or_default();
+        seen && made.get(name).copied().unwrap_or(0) < wanted
     };
     sets.iter().filter(lacks).collect()
 }
@@ -130,7 +134,7 @@ mod tests {
         }
     }
 
-    fn event(uid: &str, note: &str, times: Value) -> Event {
+    fn event(uid: &str, note: &str, times: &Value) -> Event {
         let mut event = json!({"metadata": {}, "eventTime": null, "regarding": {"uid": uid}, "note": note});
         event.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
         serde_json::from_value(event).unwrap()
@@ -145,14 +149,14 @@ mod tests {
         };
         let at = |minute: u32| json!({"deprecatedLastTimestamp": format!("2026-01-01T10:{minute:02}:00Z")});
         let events = [
-            event("uid-a", &quota("a-0"), at(30)),
-            event("uid-a", "create Pod a-0 in StatefulSet a failed error: something older", at(29)),
-            event("uid-b", "create Pod b-0 in StatefulSet b failed error: overcome", at(5)),
-            event("uid-a-before", "of one that had the same name", at(31)),
+            event("uid-a", &quota("a-0"), &at(30)),
+            event("uid-a", "create Pod a-0 in StatefulSet a failed error: something older", &at(29)),
+            event("uid-b", "create Pod b-0 in StatefulSet b failed error: overcome", &at(5)),
+            event("uid-a-before", "of one that had the same name", &at(31)),
             event(
                 "uid-c",
                 "create Claim x for Pod c-0 in StatefulSet c failed error: timeout",
-                json!({"eventTime": "2026-01-01T09:00:00.000000Z", "series": {"count": 9, "lastObservedTime": "2026-01-01T10:28:00.000000Z"}}),
+                &json!({"eventTime": "2026-01-01T09:00:00.000000Z", "series": {"count": 9, "lastObservedTime": "2026-01-01T10:28:00.000000Z"}}),
             ),
         ];
         let sets = ["a", "b", "c", "d"].map(|name| set(name, 1, 1, Some(1)));
