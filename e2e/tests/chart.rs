@@ -201,7 +201,6 @@ async fn values_that_mean_nothing_are_refused() {
         ("image.tag=.1", "tag"),
         ("nodeImage.repository=shardcluster/node:1", "repository"),
         ("imagePullSecrets[0].name=My_Secret", "imagePullSecrets"),
-        ("imagePullSecrets[0].name=", "imagePullSecrets"),
         ("serviceAccount.name=My_Account", "serviceAccount"),
         ("priorityClassName=High Prio", "priorityClassName"),
         ("podLabels.team=a b", "podLabels"),

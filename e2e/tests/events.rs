@@ -90,7 +90,7 @@ async fn a_life_is_told_as_a_story_and_a_restart_adds_nothing_to_it() {
         "Normal PipelineComplete: a token went through every shard",
         &api,
         "Normal Running: every pod is ready, and the pipeline is complete",
-        "Warning PipelineIncomplete: layers 1-2: shard 1 is starting",
+        "Warning PipelineIncomplete: layers 1-2: shard 1 is ready, but the gateway has not found its pods yet",
         "Warning Degraded: PipelineComplete does not hold",
         &lost,
         &deleted,

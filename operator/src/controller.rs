@@ -44,6 +44,7 @@ use crate::observe::{GatewayView, Gateways, ObserveError, Sources};
 use crate::rollout::{self, Rollout};
 use crate::settings::Settings;
 use crate::status::{self, Outcome};
+use crate::telemetry::health::NO_DEFINITION;
 use crate::telemetry::{Telemetry, logs};
 use crate::validate::validate;
 use crate::watch::{self, ClusterRef, Shelves, scoped};
@@ -129,10 +130,16 @@ pub async fn run(
     let context = Arc::new(Context { client, settings, shelves, gateways, memory, turn, telemetry });
 
     let (reader, writer) = reflector::store();
+    let told = health.clone();
     let remembered = Arc::clone(&context);
     let all = scoped::<Seen>(&context.client, namespace.as_deref());
     let clusters = watcher(all, watcher::Config::default())
         .default_backoff()
+        .inspect(move |event| match event {
+            Ok(watcher::Event::InitDone) => told.in_sync(),
+            Err(error) if is_undefined(error) => told.no_definition(),
+            _ => {}
+        })
         .modify(|resource| resource.managed_fields_mut().clear())
         .reflect(writer)
         .touched_objects()
@@ -164,16 +171,11 @@ pub async fn run(
                     context.telemetry.metrics.forget(&cluster);
                     debug!(%cluster, "gone");
                 }
+                Err(RunError::QueueError(error)) if is_undefined(&error) => warn!("{NO_DEFINITION}"),
                 Err(error) => warn!(error = %words(&error), "a watch was interrupted"),
             }
             std::future::ready(())
         });
-    let in_sync = async {
-        if reader.wait_until_ready().await.is_ok() {
-            health.in_sync();
-        }
-        std::future::pending::<()>().await;
-    };
     let limit = async {
         shutdown.await;
         // kube's runner takes no notice of a shutdown before it knows what there is: nothing is under way then.
@@ -184,7 +186,17 @@ pub async fn run(
     tokio::select! {
         () = reconciles => info!("all reconciles are done"),
         () = limit => info!("the operator ends with what it has"),
-        () = in_sync => {}
+    }
+}
+
+/// The kind of the list or watch is none that the API server has.
+fn is_undefined(error: &watcher::Error) -> bool {
+    use watcher::Error as E;
+    match error {
+        E::InitialListFailed(kube::Error::Api(status)) | E::WatchStartFailed(kube::Error::Api(status)) => {
+            status.code == 404
+        }
+        _ => false,
     }
 }
 

@@ -71,6 +71,8 @@ pub enum Rollout {
     Done,
     /// Shards serve the plan before until the manifest of the new one is known.
     Manifest,
+    /// The plan before comes to its end first: these shards are late.
+    Before(Vec<u32>),
     /// The bootstrap goes first; the shards with these ids follow.
     Bootstrap(Vec<u32>),
     /// One shard after the other.

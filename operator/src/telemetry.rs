@@ -6,7 +6,7 @@
 //!                             └▶ logs    ─▶ standard error
 //! ```
 
-mod health;
+pub(crate) mod health;
 pub mod logs;
 mod metrics;
 mod writes;

@@ -72,7 +72,8 @@ async fn measure(args: &Args) {
     let objects = fleet.children_of_first().await;
     let created = operator.memory();
     eprintln!("{created}");
-    eprintln!("all is there after {made:.1?}");
+    let cpu = operator.sample().await.cpu;
+    eprintln!("all is there after {made:.1?}, of which the operator computed {cpu:.1?}");
 
     gateway::serve().await;
     fleet.add_gateways().await;

@@ -56,8 +56,9 @@ fn model(state: &State) -> Finding {
 }
 
 fn shards(state: &State) -> Finding {
-    let waits = state.pods.iter().zip(state.replicas).find(|(pod, _)| **pod != Pod::Ready);
-    let reason = match waits {
+    let waits = || state.pods.iter().zip(state.replicas).filter(|(pod, _)| **pod != Pod::Ready);
+    let problem = waits().find(|(pod, _)| **pod == Pod::NoImage);
+    let reason = match problem.or_else(|| waits().next()) {
         None => return ("True", "ShardsReady"),
         Some((Pod::NoImage, _)) => "ImagePull",
         Some(_) if !state.known => "ManifestUnknown",

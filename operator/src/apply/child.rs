@@ -57,13 +57,16 @@ impl Writer<'_> {
         self.keep::<K>(&name);
         let wanted = compare::stamped(json(desired)?);
         let found = live.iter().find(|child| child.name_any() == name);
+        let api = self.api::<K>(&name)?;
         match found {
             Some(child) if child.meta().deletion_timestamp.is_some() => return Ok(()),
             Some(child) if compare::holds(&wanted, &json(child)?) => return Ok(()),
             Some(_) => {}
-            None => self.make_way::<K>(&name).await?,
+            None => match self.server_side(&api, &name, &unseen(&wanted)).await {
+                Err(kube::Error::Api(status)) if status.is_conflict() => self.make_way::<K>(&name).await?,
+                created => return created.map_err(self.failed::<K>("apply", &name)),
+            },
         }
-        let api = self.api::<K>(&name)?;
         let written = match self.server_side(&api, &name, &wanted).await {
             Err(kube::Error::Api(status)) if status.is_invalid() && found.is_some() => {
                 self.overwrite(&api, &name, &wanted).await
@@ -139,6 +142,13 @@ impl Writer<'_> {
         let (kind, namespace) = (K::kind(&()).into_owned(), self.namespace.to_owned());
         ApplyError::NotOurs { kind, namespace, name: name.to_owned() }
     }
+}
+
+/// As an object that is to be made, and not to be one that is there: of this version no object is.
+fn unseen(wanted: &Value) -> Value {
+    let mut wanted = wanted.clone();
+    wanted["metadata"]["resourceVersion"] = "1".into();
+    wanted
 }
 
 fn json<K: Shelved>(child: &K) -> Result<Value, ApplyError> {

@@ -113,6 +113,8 @@ pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
     let mut cause = error.source();
     while let Some(source) = cause {
         let words = own(source);
+        // Some say their cause in full, with all that an API server has sent.
+        text = text.replace(&source.to_string(), &words);
         if !text.contains(&words) {
             text = format!("{text}: {words}");
         }

@@ -150,14 +150,14 @@ impl fmt::Display for Reason {
     }
 }
 
-/// All of them, with what they mean, for `kubectl explain`.
+/// All of them, a line each, with what they mean: for `kubectl explain`.
 pub(super) fn description() -> String {
     let schema = schema_for!(Reason).to_value();
     let one = |reason: &serde_json::Value| {
-        Some(format!("{} ({})", reason["const"].as_str()?, reason["description"].as_str()?))
+        Some(format!("{}: {}", reason["const"].as_str()?, reason["description"].as_str()?))
     };
     let all: Vec<String> = schema["oneOf"].as_array().into_iter().flatten().filter_map(one).collect();
-    format!("Why, in one word: {}.", all.join(", "))
+    format!("Why, in one word.\n\n{}", all.join("\n"))
 }
 
 #[cfg(test)]
@@ -172,9 +172,9 @@ mod tests {
         assert_eq!(Reason::named("FromTheFuture"), None);
         let all = description();
         assert!(
-            all.contains("ShardsMissing (layers are served by no shard), NotProven (all shards"),
+            all.contains("\nShardsMissing: layers are served by no shard\nNotProven: all shards"),
             "{all}"
         );
-        assert!(all.ends_with("InvalidSpec (the spec makes no sense)."), "{all}");
+        assert!(all.ends_with("\nInvalidSpec: the spec makes no sense"), "{all}");
     }
 }

@@ -32,7 +32,7 @@ pub struct ShardClusterStatus {
     /// The generation of the spec that this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// One word for it all.
+    /// One word for it all: Pending, Downloading, Loading and Running on its way up; Degraded where something is missing of what has served; Suspended; Failed where the spec makes no sense.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
     /// A token went through every shard since the last change.
@@ -59,10 +59,10 @@ pub struct ShardClusterStatus {
     /// Multiaddrs, with peer id, by which nodes outside enter.
     #[serde(default)]
     pub bootstrap_address: Vec<String>,
-    /// Columns: pods that every shard has at least.
+    /// Columns, each a pod of every shard: what autoscalers count.
     #[serde(default)]
     pub replicas: u32,
-    /// Label selector of the pods of shard 0: one per column.
+    /// Label selector of the pods of shard 0, one per column: what autoscalers measure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
     /// The node image in use.
@@ -78,7 +78,7 @@ pub struct ShardClusterStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
     pub shards: Vec<ShardRow>,
-    /// BootstrapReady, ModelAvailable, ShardsReady, GatewayReady, PipelineComplete, Resilient, Ready.
+    /// What holds, and why the rest does not: BootstrapReady, ModelAvailable, ShardsReady, GatewayReady, PipelineComplete (a token went through every shard), Resilient (the loss of a node would leave it complete), Ready (it can be used).
     #[serde(default)]
     #[schemars(schema_with = "super::schema::conditions")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

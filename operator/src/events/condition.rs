@@ -13,9 +13,9 @@ pub(super) fn event_of(before: Option<&Condition>, now: &Condition) -> Option<Ev
         // The phase tells.
         Some(Reason::Suspended) => None,
         // As the user wants it, also where a new plan takes the pipeline down.
-        Some(rolling @ Reason::Rolling) if held => {
+        Some(Reason::Rolling) if held => {
             let begins = !holds || before.is_some_and(|before| before.reason != now.reason);
-            begins.then(|| say(Kind::Normal, &rolling.to_string())).flatten()
+            begins.then(|| say(Kind::Normal, &now.reason)).flatten()
         }
         reason if reason.is_none_or(|reason| reason.class() == Class::Problem) => {
             is_news(before, now).then(|| say(Kind::Warning, &now.reason)).flatten()

@@ -7,13 +7,18 @@
 //!  shard 2      –       –      new      3. when all of these serve: partition 0
 //!  leaving     old     old              a shard that the new plan has not goes when column 0 does
 //! ```
-//! A column that has begun is not held back again: its pods are on their way.
+//! A column that has begun is not held back again: its pods are on their way. Where it was the last one of the plan before,
+//! that plan comes to its end first: it is served by the columns above, which would be the first to leave it.
 
 use super::fleet::{Fleet, Shard};
-use super::hold::with_surge;
+use super::hold::{self, with_surge};
 use super::{Column, Decision, Leaving, Rollout, Step};
 
 pub(super) fn decide(fleet: &Fleet) -> Decision {
+    let late = late(fleet);
+    if !late.is_empty() {
+        return Decision { rollout: Rollout::Before(late), ..hold::decide(fleet) };
+    }
     // Another plan is new pods everywhere: they need the bootstrap, which has the model.
     if !fleet.bootstrap.is_settled() && !fleet.shards.iter().any(has_begun) {
         return waiting_for_bootstrap(fleet);
@@ -37,6 +42,22 @@ pub(super) fn decide(fleet: &Fleet) -> Decision {
 pub(super) fn stands_in(fleet: &Fleet) -> bool {
     let has_more = |shard: &Shard| shard.pods.iter().any(|pod| pod.ordinal >= shard.replicas && !pod.going);
     fleet.surge && fleet.shards.iter().any(has_more) && !fleet.shards.iter().all(Shard::is_settled)
+}
+
+/// Shards whose last column is on its way to the plan before, while that plan serves. One in trouble may never get there:
+/// then nobody waits.
+fn late(fleet: &Fleet) -> Vec<u32> {
+    let mut late = Vec::new();
+    for shard in &fleet.shards {
+        let Some(live) = shard.live.as_ref().filter(|live| live.mark.plan.is_some()) else { continue };
+        let serves = shard.pods.iter().any(|pod| pod.ready && pod.mark.plan == live.mark.plan);
+        let is_late = !shard.is_written() && live.rolling && live.partition == 0;
+        if !serves || (is_late && shard.pods.iter().any(|pod| pod.troubled)) {
+            return Vec::new();
+        }
+        late.extend(is_late.then_some(shard.id));
+    }
+    late
 }
 
 /// Templates are written, and every pod of the plan before stays.

@@ -38,6 +38,8 @@ pub(super) struct Live {
     pub(super) mark: Mark,
     pub(super) replicas: u32,
     pub(super) partition: u32,
+    /// Not all of its pods have come to its template, and have served since: its controller says so.
+    pub(super) rolling: bool,
 }
 
 /// A StatefulSet as it is wanted, and what is there of it.
@@ -140,6 +142,7 @@ impl Fleet {
                     mark: mark_of(set),
                     replicas: replicas_of(set),
                     partition: partition(set),
+                    rolling: is_rolling(set),
                 }),
                 pods: pods.remove(&*name).unwrap_or_default(),
             }
@@ -180,4 +183,8 @@ pub(super) fn replicas_of(set: &StatefulSet) -> u32 {
 fn partition(set: &StatefulSet) -> u32 {
     let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref()?.rolling_update.as_ref());
     strategy.and_then(|rolling| u32::try_from(rolling.partition?).ok()).unwrap_or(0)
+}
+
+fn is_rolling(set: &StatefulSet) -> bool {
+    set.status.as_ref().is_some_and(|status| status.current_revision != status.update_revision)
 }

@@ -1,11 +1,15 @@
 //! Whole rollouts, with a model of the StatefulSet controller: pods from the partition on move one at a time, highest
 //! first. What it, the kubelets and the API server do comes in any order.
 
+mod chain;
+mod kubernetes;
+
 use proptest::prelude::*;
 
 use super::fleet::{Live, Mark, Pod};
 use super::tests::{fleet, mark, pod};
 use super::*;
+use kubernetes::{Controller, advance, delete};
 
 /// More than any rollout takes.
 const MAX_STEPS: usize = 6000;
@@ -17,8 +21,6 @@ struct World {
     before: Mark,
     /// Pods with this template never become ready.
     bad: Option<Mark>,
-    /// The controller replaces no pod while any is not ready: since Kubernetes 1.35. Before, it waited for those only
-    /// that it had replaced.
     careful: bool,
 }
 
@@ -37,51 +39,9 @@ impl World {
                 Some(live) if step.holds => live.replicas = step.replicas,
                 _ => {
                     let (mark, replicas, partition) = (shard.wanted.clone(), step.replicas, step.partition);
-                    shard.live = Some(Live { mark, replicas, partition });
+                    shard.live = Some(Live { mark, replicas, partition, rolling: false });
                 }
             }
-        }
-    }
-
-    /// What a StatefulSet controller does next for a shard.
-    fn control(&mut self, at: usize) {
-        let shard = &mut self.fleet.shards[at];
-        let Some(live) = shard.live.clone() else { return };
-        let replicas = live.replicas;
-        if let Some(beyond) = shard.pods.iter().find(|pod| pod.ordinal >= replicas && !pod.going) {
-            return delete(shard, beyond.ordinal);
-        }
-        if let Some(ordinal) = (0..replicas).find(|ordinal| shard.pod(*ordinal).is_none()) {
-            let revision = if ordinal >= live.partition { &live.mark } else { &self.before };
-            let troubled = self.bad.as_ref() == Some(revision);
-            return shard.pods.push(Pod { troubled, ..pod(ordinal, revision, false) });
-        }
-        if self.careful && shard.pods.iter().any(|pod| !pod.ready) {
-            return;
-        }
-        for ordinal in (live.partition..replicas).rev() {
-            let Some(pod) = shard.pod(ordinal) else { return };
-            if pod.mark != live.mark && !pod.going {
-                return delete(shard, ordinal);
-            }
-            if !pod.ready {
-                return;
-            }
-        }
-    }
-
-    /// What a kubelet does next for a pod of a shard.
-    fn advance(&mut self, at: usize, nth: usize) {
-        let pods = &mut self.fleet.shards[at].pods;
-        let waiting: Vec<usize> =
-            (0..pods.len()).filter(|at| !pods[*at].ready && !pods[*at].troubled).collect();
-        let going: Vec<usize> = (0..pods.len()).filter(|at| pods[*at].going).collect();
-        let all = [waiting, going].concat();
-        let Some(at) = all.get(nth % all.len().max(1)) else { return };
-        if pods[*at].going {
-            pods.remove(*at);
-        } else {
-            pods[*at].ready = true;
         }
     }
 
@@ -90,8 +50,12 @@ impl World {
         let at = (choice / 3) % self.fleet.shards.len();
         match choice % 3 {
             0 => self.write(decision),
-            1 => self.control(at),
-            _ => self.advance(at, choice / 9),
+            1 => {
+                let (before, bad) = (&self.before, self.bad.as_ref());
+                let controller = Controller { before, bad, careful: self.careful };
+                controller.act(&mut self.fleet.shards[at]);
+            }
+            _ => advance(&mut self.fleet.shards[at].pods, choice / 9),
         }
     }
 
@@ -115,12 +79,6 @@ impl World {
             check(&self.fleet);
         }
         panic!("it does not end: {:?}\n{:#?}", decide(&self.fleet), self.fleet.shards);
-    }
-}
-
-fn delete(shard: &mut Shard, ordinal: u32) {
-    for pod in shard.pods.iter_mut().filter(|pod| pod.ordinal == ordinal) {
-        (pod.ready, pod.going) = (false, true);
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) fn pod(ordinal: u32, mark: &Mark, ready: bool) -> Pod {
 }
 
 pub(super) fn live(mark: &Mark, replicas: u32, partition: u32) -> Live {
-    Live { mark: mark.clone(), replicas, partition }
+    Live { mark: mark.clone(), replicas, partition, rolling: false }
 }
 
 /// A shard whose pods are all ready, of the template that is live.
@@ -225,4 +225,30 @@ fn a_pod_that_waits_for_what_is_no_longer_asked_goes() {
     );
     all.shards[1].live = Some(live(&new, 1, 0));
     assert_eq!(decide(&all).steps[1].stuck, [0]);
+}
+
+#[test]
+fn a_plan_that_has_begun_its_last_column_goes_to_its_end_before_another_begins() {
+    let (before, now, next) = (mark("1", "a"), mark("2", "b"), mark("3", "c"));
+    let mut all = fleet(2, &now, &next);
+    for shard in &mut all.shards {
+        shard.live = Some(Live { rolling: true, ..live(&now, 2, 0) });
+    }
+    all.shards[0].pods[0] = pod(0, &before, true);
+    all.shards[1].pods[0] = pod(0, &now, false);
+    let decision = decide(&all);
+    assert_eq!(decision.rollout, Rollout::Before(vec![0, 1, 2]));
+    assert_eq!(decision.leaving, Leaving::Follow);
+    assert!(decision.steps.iter().all(|step| step.holds && step.replicas == 2));
+
+    let begins = |fleet: &Fleet| decide(fleet).rollout != Rollout::Before(vec![0, 1, 2]);
+    let mut other = all.clone();
+    other.shards[1].pods[0].troubled = true;
+    assert!(begins(&other), "it may never get there");
+    let mut other = all.clone();
+    other.shards[1].pods[1].ready = false;
+    assert!(begins(&other), "nothing is lost");
+    let mut other = all.clone();
+    other.shards.iter_mut().for_each(|shard| shard.live = Some(live(&now, 2, 0)));
+    assert!(begins(&other), "it was at its end: a pod is away for another reason");
 }

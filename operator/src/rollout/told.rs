@@ -12,6 +12,9 @@ impl Rollout {
             Self::Manifest => {
                 Some("the shards keep their plan until the manifest of the new one is known".into())
             }
+            Self::Before(late) => {
+                Some(format!("the new plan waits until the one before it has reached {}", named(late)))
+            }
             Self::Bootstrap(_) => Some("the shards follow when the new bootstrap is ready".into()),
             Self::Turn { moving, waiting } => {
                 let then = match waiting.len() {

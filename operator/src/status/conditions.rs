@@ -196,7 +196,9 @@ fn shards_found(cluster: &Cluster, fleet: &Fleet<'_>, notes: &[Note]) -> Finding
         return suspended(condition);
     }
     let missing = fleet.shards.iter().filter(|shard| shard.group.ready() == 0);
-    let causes = grouped(missing.map(|shard| (shard.id, shard.waits_for())), Cause::join);
+    let mut causes = grouped(missing.map(|shard| (shard.id, shard.waits_for())), Cause::join);
+    // A problem stays the reason while others come up.
+    causes.sort_by_key(|(_, cause)| cause.reason().class() != Class::Problem);
     let of_shard = |of| matches!(of, Workload::Shard(_));
     let all = fleet.shards.len();
     let Some((_, first)) = causes.first() else {

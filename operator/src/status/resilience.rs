@@ -81,12 +81,16 @@ impl<'a> Weakness<'a> {
     }
 
     fn words(&self, ids: &[u32]) -> String {
-        let (who, ready) = (named::shards(ids), self.ready);
+        let who = named::shards(ids);
         let have = if ids.len() == 1 { "has" } else { "each have" };
         if let Some(node) = self.shared {
-            return format!("{who} {have} all {ready} ready pods on node {node}");
+            return format!("{who} {have} all {} ready pods on node {node}", self.ready);
         }
-        let pods = if ready == 1 { "pod" } else { "pods" };
+        let pods = match self.ready {
+            0 => "no ready pod".to_owned(),
+            1 => "1 ready pod".to_owned(),
+            more => format!("{more} ready pods"),
+        };
         let why = match &self.trouble {
             None => {
                 self.refused.map(|why| format!(", and no more can be created: {why}")).unwrap_or_default()
@@ -94,7 +98,7 @@ impl<'a> Weakness<'a> {
             Some(trouble) if ids.len() == 1 => format!(": {trouble}"),
             Some(trouble) => format!(", and a pod that {}", trouble.problem.message),
         };
-        format!("{who} {have} {ready} ready {pods}{why}")
+        format!("{who} {have} {pods}{why}")
     }
 }
 

@@ -11,6 +11,9 @@ const STUCK: Duration = Duration::from_secs(30);
 /// Longer than a leader keeps its lease without the API server.
 const AWAY: Duration = Duration::from_secs(15);
 
+const LISTS: &str = "the watches have not told yet what there is";
+pub(crate) const NO_DEFINITION: &str = "there is no definition of ShardCluster in this cluster: install it by the chart, or by `operator crd | kubectl apply --server-side -f -`";
+
 /// How the operator is.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<Mutex<State>>);
@@ -34,7 +37,8 @@ enum Role {
     Leads {
         /// When the task of the reconciles was last seen to run.
         moved: Duration,
-        in_sync: bool,
+        /// What keeps it from knowing what there is.
+        lacks: Option<&'static str>,
     },
 }
 
@@ -50,7 +54,7 @@ impl Health {
     pub(super) fn leads(&self) {
         let mut state = self.state();
         state.reached = Some(uptime());
-        state.role = Role::Leads { moved: uptime(), in_sync: false };
+        state.role = Role::Leads { moved: uptime(), lacks: Some(LISTS) };
     }
 
     pub(super) fn waits(&self, leader: Option<&str>) {
@@ -65,8 +69,17 @@ impl Health {
 
     /// Every watch has told what there is.
     pub fn in_sync(&self) {
-        if let Role::Leads { in_sync, .. } = &mut self.state().role {
-            *in_sync = true;
+        self.lacks(None);
+    }
+
+    /// No ShardCluster can be told of.
+    pub(crate) fn no_definition(&self) {
+        self.lacks(Some(NO_DEFINITION));
+    }
+
+    fn lacks(&self, what: Option<&'static str>) {
+        if let Role::Leads { lacks, .. } = &mut self.state().role {
+            *lacks = what;
         }
     }
 
@@ -94,9 +107,7 @@ impl Health {
             _ if away.is_none_or(|away| away > AWAY) => {
                 return Err(format!("the API server was not reached for over {AWAY:?}"));
             }
-            Role::Leads { in_sync: false, .. } => {
-                return Err("leads; the watches have not told yet what there is".to_owned());
-            }
+            Role::Leads { lacks: Some(lacks), .. } => return Err(format!("leads; {lacks}")),
             Role::Leads { .. } => "leads".to_owned(),
             Role::Waits { .. } => "waits".to_owned(),
         };

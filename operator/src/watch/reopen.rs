@@ -1,5 +1,6 @@
-//! When a watch that has ended is opened again. kube waits after an error, and after an end without one it does not: an API
-//! server that ends each watch as soon as it is open, or a proxy before it, would be asked without end.
+//! When a watch that has ended is opened again, and what it watches listed again. kube waits after an error, and after an
+//! end without one it does not: an API server that ends each watch as soon as it is open, or a proxy before it, would be
+//! asked without end. After a list that fails kube's wait does not grow.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,22 +18,36 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// The client for one watch: it opens it ever later, while it does not last.
 pub(super) fn paced(client: &Client) -> Client {
-    let (inner, pace) = (client.clone(), Arc::new(Mutex::new(Pace::default())));
+    let (inner, paces) = (client.clone(), Arc::new(Mutex::new(Paces::default())));
     let send = move |request: Request<Body>| {
-        let (inner, pace) = (inner.clone(), Arc::clone(&pace));
+        let (inner, paces) = (inner.clone(), Arc::clone(&paces));
         async move {
-            if is_watch(&request) {
-                let at = pace.lock().unwrap_or_else(PoisonError::into_inner).next(Instant::now());
-                sleep_until(at).await;
-            }
+            let at = paces.lock().unwrap_or_else(PoisonError::into_inner).next(&request, Instant::now());
+            sleep_until(at).await;
             inner.send(request).await
         }
     };
     Client::new(service_fn(send), client.default_namespace())
 }
 
-fn is_watch(request: &Request<Body>) -> bool {
-    request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "watch=true"))
+#[derive(Debug, Default)]
+struct Paces {
+    list: Pace,
+    watch: Pace,
+}
+
+impl Paces {
+    /// When to send it. The pages of one list follow each other at once.
+    fn next(&mut self, request: &Request<Body>, now: Instant) -> Instant {
+        let mut pairs = request.uri().query().unwrap_or_default().split('&');
+        if pairs.clone().any(|pair| pair == "watch=true") {
+            self.watch.next(now)
+        } else if pairs.any(|pair| pair.starts_with("continue=")) {
+            now
+        } else {
+            self.list.next(now)
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -86,9 +101,23 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_writes_do_not_wait() {
-        let is = |path: &str| is_watch(&Request::get(path).body(Body::empty()).unwrap());
-        assert!(is("/api/v1/pods?&watch=true&timeoutSeconds=290"));
-        assert!(!is("/api/v1/pods?&limit=100") && !is("/api/v1/namespaces/n/pods/watch=true"));
+    fn lists_and_watches_wait_for_their_own_kind_and_pages_for_nothing() {
+        let (begun, mut paces) = (Instant::now(), Paces::default());
+        let mut waits = |path: &str| {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            paces.next(&request, begun).duration_since(begun).as_millis()
+        };
+        let table = [
+            ("/api/v1/pods?&limit=100", 0),
+            ("/api/v1/pods?&limit=100&continue=abc", 0),
+            ("/api/v1/pods?&watch=true&timeoutSeconds=290", 0),
+            ("/api/v1/pods?&limit=100", 250),
+            ("/api/v1/pods?&watch=true&timeoutSeconds=290", 250),
+            ("/api/v1/pods?&limit=100&continue=abc", 0),
+            ("/api/v1/pods?&limit=100", 750),
+        ];
+        for (path, expected) in table {
+            assert_eq!(waits(path), expected, "{path}");
+        }
     }
 }

@@ -135,8 +135,10 @@ mod tests {
         assert_eq!(ports(&shelf).len(), 2);
         assert!(shelf.take(Event::InitApply(service("a", "1", 1))).is_empty());
         shelf.put(service("c", "7", 1));
+        shelf.put(service("a", "8", 4));
+        assert!(shelf.take(Event::InitApply(service("a", "1", 1))).is_empty(), "a list may be behind, too");
         assert_eq!(shelf.take(Event::InitDone).len(), 1, "b is gone");
-        assert_eq!(ports(&shelf), [("a".to_owned(), 1), ("c".to_owned(), 1)]);
+        assert_eq!(ports(&shelf), [("a".to_owned(), 4), ("c".to_owned(), 1)]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod call;
 mod ends;
+mod former;
 mod keys;
 mod news;
 mod objects;
@@ -22,11 +23,14 @@ use world::{Shape, World, check_written_once, difference, gaps, shape};
 
 type Matches = fn(&Call) -> bool;
 
+/// Done where a child is said to be there that no watch has told of.
+const LOOKING: &str = "looking for somebody else's";
+
 /// Each kind of request that a reconcile makes.
 const PLACES: [(&str, Matches); 8] = [
     ("reading the resource", |call| call.is(Verb::Get, "shardclusters", "tiny")),
     ("reading a Secret", |call| call.is(Verb::Get, "secrets", "tiny-identities")),
-    ("looking for somebody else's", |call| call.is(Verb::Get, "services", "tiny-gateway")),
+    (LOOKING, |call| call.is(Verb::Get, "services", "tiny-gateway")),
     ("the first child", |call| call.is(Verb::Apply, "serviceaccounts", "tiny-bootstrap")),
     ("making a Secret", |call| call.is(Verb::Create, "secrets", "tiny-identities")),
     ("a child in the middle", |call| call.is(Verb::Apply, "statefulsets", "tiny-shard-0")),
@@ -73,6 +77,10 @@ async fn whatever_fails_and_however_the_end_is_the_same() {
             let told = format!("{what}: {fault:?}");
             let world = World::with_tiny();
             world.server.fail(TIMES, fault, matches);
+            if what == LOOKING {
+                let first = |call: &Call| call.is(Verb::Apply, "services", "tiny-gateway");
+                world.server.fail(TIMES + 1, Fault::Code(409, "Conflict"), first);
+            }
             world.until_done("tiny").await;
             world.is_quiet().await;
             let differs = difference(&shape(&world.server), &wanted);

@@ -44,7 +44,7 @@ fn equal_causes_are_one_sentence() {
             all_lack_their_image,
             RESILIENT,
             "SingleReplica",
-            "shards 0-3 each have 0 ready pods, and a pod that cannot get its image node:1: not found: node:1",
+            "shards 0-3 each have no ready pod, and a pod that cannot get its image node:1: not found: node:1",
         ),
         (
             6,
@@ -73,6 +73,16 @@ fn equal_causes_are_one_sentence() {
             SHARDS_READY,
             "Downloading",
             "1 of 4 shards are ready; shards 1, 2 are downloading, 45 %, from 1 peer; shard 3 is starting",
+        ),
+        (
+            3,
+            |scene| {
+                scene.shard_downloads(0, 45.0, 1);
+                scene.shard_has(1, &waits("ErrImagePull", "no"));
+            },
+            SHARDS_READY,
+            "ImagePull",
+            "1 of 3 shards are ready; shard 1 has a problem: pod llama-shard-1-0 cannot get its image node:1: no; shard 0 is downloading, 45 %, from 1 peer",
         ),
         (
             200,

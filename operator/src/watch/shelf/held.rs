@@ -55,9 +55,12 @@ impl Held {
     /// The ShardClusters of which something is other than it was: two where an object has changed hands.
     pub(super) fn put<K: Shelved>(&mut self, mut object: K) -> Vec<ClusterRef> {
         let (at, cluster, version) = (place(&object), cluster_of(&object), version(&object));
+        if let Some(listed) = &mut self.listed {
+            listed.insert(Arc::clone(&at));
+        }
         let before = self.objects.get(&at);
-        // A watch may be behind what was written here.
-        if before.is_some_and(|before| version < before.version) {
+        // A watch tells of what was written here, too, and may be behind it. Without versions the last word is taken.
+        if before.is_some_and(|before| version <= before.version && before.version > 0) {
             return Vec::new();
         }
         let meta = object.meta_mut();
@@ -66,9 +69,6 @@ impl Held {
         let (Some(cluster), Ok(json)) = (cluster, serde_json::to_vec(&object)) else {
             return self.take_away(&at).into_iter().collect();
         };
-        if let Some(listed) = &mut self.listed {
-            listed.insert(Arc::clone(&at));
-        }
         let packed = self.packer.pack(&json);
         let same = before.is_some_and(|before| *before.cluster == cluster && before.packed == packed);
         let moved = before.is_some_and(|before| *before.cluster != cluster);
