@@ -13,7 +13,7 @@ impl Rollout {
                 Some("the shards keep their plan until the manifest of the new one is known".into())
             }
             Self::Before(late) => {
-                Some(format!("the new plan waits until the one before it has reached {}", named(late)))
+                Some(format!("the new plan waits until the one before it has reached {}", shards(late)))
             }
             Self::Bootstrap(_) => Some("the shards follow when the new bootstrap is ready".into()),
             Self::Turn { moving, waiting } => {
