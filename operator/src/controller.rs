@@ -312,7 +312,8 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let pass = PASS.mul_f64(1.0 + policy::jitter());
     let is_refused = refusal.is_some();
     let rest = refusal.map(|refusal| refusal.rest(Instant::now()));
-    let due = [again, loss.wait(Timestamp::now()), waits.then_some(upgrade::AGAIN), rest];
+    let (gone, hidden) = (loss.wait(Timestamp::now()), observed.obstacles.wait());
+    let due = [again, gone, hidden, waits.then_some(upgrade::AGAIN), rest];
     let due = due.into_iter().flatten().fold(pass, Duration::min);
     let mut refused = applied.refused.into_iter();
     if let Some(source) = refused.find(|error| !matches!(error, ApplyError::Resting { .. })) {

@@ -22,6 +22,14 @@ pub(crate) fn layers(ranges: &[LayerRange]) -> String {
     row(words.collect(), ranges.len().saturating_sub(MAX))
 }
 
+/// What is longer than so many bytes ends in an ellipsis.
+pub(crate) fn shorten(text: &mut String, max: usize) {
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max));
+        text.push('…');
+    }
+}
+
 fn row(mut words: Vec<String>, more: usize) -> String {
     if more > 0 {
         words.push(format!("and {more} more"));

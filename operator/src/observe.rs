@@ -5,10 +5,12 @@
 //!           ├▶ Secrets                    by name: they are never listed or watched
 //!           ├▶ children, claims, pods     from the shelves; children only where the resource owns them, or nobody does
 //!           ├▶ nodes, volumes             from the shelves; a volume by name, where it may be why a pod waits
+//!           ├▶ obstacles                  Events, Secrets and ConfigMaps, only where pods are missing or not ready
 //!           └▶ gateways                   their last word, and from now on the next ones
 //! ```
 
 mod nodes;
+pub mod obstacles;
 
 use std::sync::Arc;
 
@@ -31,6 +33,7 @@ use crate::desired::secrets::names;
 pub use crate::gateways::{GatewayView, Gateways};
 use crate::keys::HeldSecrets;
 use crate::loss::NodeView;
+use crate::observe::obstacles::Obstacles;
 use crate::watch::{ClusterRef, Shelved, Shelves, UnpackError};
 
 /// What is there.
@@ -52,6 +55,8 @@ pub struct Observed {
     pub nodes: Arc<[NodeView]>,
     /// Volumes that may be why a pod fits no node.
     pub volumes: Vec<PersistentVolume>,
+    /// What pods do not say themselves.
+    pub obstacles: Obstacles,
 }
 
 #[cfg(test)]
@@ -67,6 +72,7 @@ impl Observed {
             gateway: GatewayView::NotReady,
             nodes: Vec::new().into(),
             volumes: Vec::new(),
+            obstacles: Obstacles::default(),
         }
     }
 }
@@ -95,6 +101,16 @@ pub enum ObserveError {
         namespace: String,
         /// Of it.
         name: String,
+        /// Why.
+        source: kube::Error,
+    },
+    /// Objects could not be listed.
+    #[error("cannot list the {kind} objects of {namespace}")]
+    List {
+        /// Of what.
+        kind: String,
+        /// Where.
+        namespace: String,
         /// Why.
         source: kube::Error,
     },
@@ -146,7 +162,8 @@ impl Sources<'_> {
         let gateway = self.gateways.follow(cluster, &pods, secrets.operator_key().as_deref());
         let nodes = self.shelves.nodes.all();
         let volumes = nodes::volumes(self.client, &pods, &claims, &nodes).await?;
-        Ok(Some(Observed { resource, children, claims, secrets, pods, gateway, nodes, volumes }))
+        let obstacles = obstacles::obstacles(self.client, &resource, &children, &pods).await?;
+        Ok(Some(Observed { resource, children, claims, secrets, pods, gateway, nodes, volumes, obstacles }))
     }
 
     fn owned<K: Shelved>(

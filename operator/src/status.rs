@@ -55,8 +55,9 @@ pub fn status(
     let resilience = Resilience::of(&fleet);
     let endpoint = endpoint(cluster, observed);
     let notes = outcome.as_ref().map(|applied| &*applied.notes).unwrap_or_default();
+    let held_up = outcome.is_err();
 
-    let gateway = conditions::gateway_ready(&fleet);
+    let gateway = conditions::gateway_ready(&fleet, held_up);
     let pipeline = conditions::pipeline_complete(cluster, &fleet, &observed.gateway, rollout);
     let ready = match outcome {
         Ok(_) => conditions::ready(&endpoint, &gateway, &pipeline),
@@ -65,7 +66,7 @@ pub fn status(
     let phase = phase::phase(cluster, &fleet, old.phase);
     let complete = pipeline.holds == Holds::True;
     let findings = [
-        conditions::bootstrap_ready(cluster, &fleet, notes),
+        conditions::bootstrap_ready(cluster, &fleet, notes, held_up),
         conditions::model_available(&fleet, &observed.gateway, plan.is_some()),
         conditions::shards_ready(cluster, &fleet, notes, rollout),
         gateway,

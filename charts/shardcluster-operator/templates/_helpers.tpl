@@ -78,6 +78,9 @@ they are never listed or watched. "create" is what applying asks for where there
   resources: [secrets]
   verbs: [get, create, patch]
 - apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get]
+- apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, delete]
 - apiGroups: [""]
@@ -85,7 +88,7 @@ they are never listed or watched. "create" is what applying asks for where there
   verbs: [list, watch, patch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create]
+  verbs: [list, create]
 {{- end }}
 
 {{/* Which machines are lost, and which volumes are on them: both belong to no namespace, so no Role gives them. */}}

@@ -17,13 +17,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use shard_e2e::{ControlPlane, until};
-use shard_operator::crd::{LayerRange, PlanShard, PlanStatus, ShardCluster};
+use shard_operator::crd::{LayerRange, PlanShard, PlanStatus, ShardCluster, condition};
 
 use crate::helm::{kubectl, tree};
 
 /// Of the example.
 const FIRST: &str = "tiny-tales";
 const SECOND: &str = "grown";
+const THIRD: &str = "lacking";
 
 pub(crate) async fn live(plane: &ControlPlane, client: &Client, namespace: &str) {
     let life = Life { plane, client: client.clone(), namespace: namespace.to_owned() };
@@ -31,6 +32,7 @@ pub(crate) async fn live(plane: &ControlPlane, client: &Client, namespace: &str)
     life.is_scaled().await;
     life.is_changed_by_hand().await;
     life.has_volumes_that_grow().await;
+    life.lacks_what_it_names().await;
     life.shrinks().await;
     life.goes().await;
 }
@@ -132,6 +134,33 @@ impl Life<'_> {
         .await;
     }
 
+    /// A ConfigMap that is not there, and pods that cannot be created.
+    async fn lacks_what_it_names(&self) {
+        let resource = json!({
+            "apiVersion": "shardcluster.io/v1alpha1", "kind": "ShardCluster", "metadata": {"name": THIRD},
+            "spec": {
+                "model": {"name": "m", "source": {"http": {
+                    "url": "https://models.invalid/m.gguf", "caBundleRef": {"name": "nowhere", "key": "ca.crt"},
+                }}},
+                "shards": {"count": 1, "pod": {"serviceAccountName": "nobody"}},
+            },
+        });
+        let params = PatchParams::apply("a-user").force();
+        self.api::<ShardCluster>().patch(THIRD, &params, &Patch::Apply(&resource)).await.unwrap();
+        self.is_told(THIRD, condition::BOOTSTRAP_READY, "Unschedulable").await;
+        self.plan_is_known(THIRD, 1).await;
+        self.is_told(THIRD, condition::SHARDS_READY, "FailedCreate").await;
+    }
+
+    async fn is_told(&self, name: &str, condition: &str, reason: &str) {
+        until(&format!("{condition} of {name} says {reason}"), || async {
+            let status = self.api::<ShardCluster>().get(name).await.unwrap().status?;
+            let found = status.conditions.iter().find(|one| one.type_ == condition)?;
+            (found.reason == reason).then_some(())
+        })
+        .await;
+    }
+
     async fn shrinks(&self) {
         let fewer = json!({"spec": {
             "shards": {"count": 3, "replicas": 1}, "networkPolicy": {"enabled": false},
@@ -149,9 +178,10 @@ impl Life<'_> {
     }
 
     async fn goes(&self) {
-        self.kubectl(&["delete", "shardcluster", FIRST, SECOND]);
+        self.kubectl(&["delete", "shardcluster", FIRST, SECOND, THIRD]);
         self.gone::<Deployment>("tiny-tales-gateway").await;
         self.gone::<StatefulSet>("grown-shard-0").await;
+        self.gone::<StatefulSet>("lacking-shard-0").await;
     }
 
     fn kubectl(&self, args: &[&str]) {

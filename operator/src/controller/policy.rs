@@ -46,7 +46,7 @@ pub(super) fn asked_to_wait(error: &ReconcileError) -> Duration {
 
 fn api(error: &ReconcileError) -> Option<&kube::Error> {
     match error {
-        ReconcileError::Observe(ObserveError::Get { source, .. })
+        ReconcileError::Observe(ObserveError::Get { source, .. } | ObserveError::List { source, .. })
         | ReconcileError::Apply(ApplyError::Write { source, .. })
         | ReconcileError::Status(WriteStatusError::Write { source, .. }) => Some(source),
         ReconcileError::Observe(ObserveError::Kept { .. })

@@ -49,6 +49,14 @@ pub enum Reason {
     NotProven,
     /// pods move to another image or another plan
     Rolling,
+    /// the API server does not let pods be created: a quota, an admission rule, an account that is not there
+    FailedCreate,
+    /// a Secret that the spec names is not there, or lacks the entry
+    SecretMissing,
+    /// a ConfigMap that the spec names is not there, or lacks the entry
+    ConfigMapMissing,
+    /// the origin cannot get the model
+    OriginFailed,
     /// a pod fits no node
     Unschedulable,
     /// a pod cannot get its image
@@ -111,7 +119,11 @@ impl Reason {
             | Self::ShardsMissing
             | Self::NotProven
             | Self::Rolling => Class::Passing,
-            Self::Unschedulable
+            Self::FailedCreate
+            | Self::SecretMissing
+            | Self::ConfigMapMissing
+            | Self::OriginFailed
+            | Self::Unschedulable
             | Self::ImagePull
             | Self::ContainerNotStarted
             | Self::CrashLoop

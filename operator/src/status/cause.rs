@@ -6,6 +6,9 @@ use super::pods::Problem;
 use crate::crd::Reason;
 use crate::named;
 
+/// Bytes of an origin's words: with what is said around them, they are less than what a condition tells of one cause.
+const MAX_ORIGIN: usize = 240;
+
 /// A problem, and the first pod that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Trouble {
@@ -55,8 +58,12 @@ impl fmt::Display for Span {
 pub(super) enum Cause {
     Trouble(Trouble),
     ManifestUnknown,
+    /// The same, and why.
+    OriginFailed(String),
     NoReplicas,
     NoPods,
+    /// The same, and why.
+    Refused(String),
     Downloading {
         percent: Span,
         peers: Span,
@@ -74,6 +81,8 @@ impl Cause {
             Self::ManifestUnknown => Reason::ManifestUnknown,
             Self::NoReplicas => Reason::NoReplicas,
             Self::NoPods => Reason::NoPods,
+            Self::OriginFailed(_) => Reason::OriginFailed,
+            Self::Refused(_) => Reason::FailedCreate,
             Self::Downloading { .. } => Reason::Downloading,
             Self::Loading => Reason::Loading,
             Self::Starting | Self::Unseen => Reason::Starting,
@@ -111,8 +120,12 @@ impl Cause {
             Self::ManifestUnknown => {
                 format!("{who} {waits} for the manifest, which says how much memory {it}")
             }
+            Self::OriginFailed(why) => {
+                format!("{who} {waits} for the manifest, and {}", origin_failed(why))
+            }
             Self::NoReplicas => format!("{who} {is} to have no pods"),
             Self::NoPods => format!("{who} {has} no pods yet"),
+            Self::Refused(why) => format!("{who} {has} no pods, because they cannot be created: {why}"),
             Self::Downloading { percent, peers } => {
                 let noun = if peers.high == 1 { "peer" } else { "peers" };
                 format!("{who} {is} downloading, {percent} %, from {peers} {noun}")
@@ -122,6 +135,13 @@ impl Cause {
             Self::Unseen => format!("{who} {is} ready, but the gateway has not found {its} pods yet"),
         }
     }
+}
+
+/// `why` is the origin's own words.
+pub(super) fn origin_failed(why: &str) -> String {
+    let mut why = why.to_owned();
+    named::shorten(&mut why, MAX_ORIGIN);
+    format!("the origin cannot get the model: {why}; it tries again")
 }
 
 /// Shards of which the same is to be said, in the order of the first of each.

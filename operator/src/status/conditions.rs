@@ -3,13 +3,14 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::cause::{Cause, grouped};
+use super::cause::{Cause, grouped, origin_failed};
 use super::fleet::{Fleet, Group, in_steps};
 use super::gaps::gaps;
 use super::resilience::Resilience;
 use crate::apply::{Note, Workload};
 use crate::cluster::Cluster;
 use crate::crd::{Class, LayerRange, Reason, condition};
+use crate::named;
 use crate::observe::GatewayView;
 use crate::rollout::Rollout;
 
@@ -63,61 +64,78 @@ fn suspended(condition: &'static str) -> Finding {
     )
 }
 
-/// What a user has to know of a workload goes before the good news.
-fn noted(good: Finding, notes: &[Note], of: impl Fn(Workload) -> bool) -> Finding {
+/// What a user has to know besides; where all would be well without it, it is the reason.
+fn also(found: Finding, reason: Reason, message: &str) -> Finding {
+    let Finding { condition, holds, reason: own, message: known } = found;
+    let (reason, link) = if holds == Holds::True { (reason, "but") } else { (own, "and") };
+    finding(condition, holds, reason, format!("{known}; {link} {message}"))
+}
+
+fn noted(found: Finding, notes: &[Note], of: impl Fn(Workload) -> bool) -> Finding {
     match notes.iter().find(|note| of(note.workload)) {
-        Some(note) if good.holds == Holds::True => Finding {
-            reason: note.reason,
-            message: format!("{}; but {}", good.message, note.message),
-            ..good
-        },
-        _ => good,
+        Some(note) => also(found, note.reason, &short(note.message.clone())),
+        None => found,
     }
 }
 
-pub(super) fn bootstrap_ready(cluster: &Cluster, fleet: &Fleet<'_>, notes: &[Note]) -> Finding {
+pub(super) fn bootstrap_ready(
+    cluster: &Cluster,
+    fleet: &Fleet<'_>,
+    notes: &[Note],
+    held_up: bool,
+) -> Finding {
     let condition = condition::BOOTSTRAP_READY;
     if cluster.suspended {
         return suspended(condition);
     }
-    noted(of_group(condition, "bootstrap", &fleet.bootstrap), notes, |of| of == Workload::Bootstrap)
+    noted(of_group(condition, "bootstrap", &fleet.bootstrap, held_up), notes, |of| of == Workload::Bootstrap)
 }
 
-pub(super) fn gateway_ready(fleet: &Fleet<'_>) -> Finding {
-    of_group(condition::GATEWAY_READY, "gateway", &fleet.gateway)
+pub(super) fn gateway_ready(fleet: &Fleet<'_>, held_up: bool) -> Finding {
+    of_group(condition::GATEWAY_READY, "gateway", &fleet.gateway, held_up)
 }
 
-fn of_group(condition: &'static str, what: &str, group: &Group<'_>) -> Finding {
+/// `held_up`: not all was written that should be.
+fn of_group(condition: &'static str, what: &str, group: &Group<'_>, held_up: bool) -> Finding {
     let (ready, desired) = (group.ready(), group.desired);
+    let obstacle = group.obstacle(what);
     if ready > 0 {
-        return finding(
-            condition,
-            Holds::True,
-            Reason::PodsReady,
-            format!("{ready} of {desired} {what} pods are ready"),
-        );
+        let good = format!("{ready} of {desired} {what} pods are ready");
+        let good = finding(condition, Holds::True, Reason::PodsReady, good);
+        return match obstacle {
+            Some(problem) => also(good, problem.reason, &short(problem.message)),
+            None => good,
+        };
     }
     if desired == 0 {
         return finding(condition, Holds::False, Reason::NoReplicas, format!("{what}.replicas is 0"));
     }
-    match group.trouble() {
-        Some(trouble) => finding(condition, Holds::False, trouble.problem.reason, short(trouble.to_string())),
-        None if group.pods.is_empty() => {
-            finding(condition, Holds::False, Reason::NoPods, format!("there are no {what} pods yet"))
-        }
-        None => finding(condition, Holds::False, Reason::Starting, format!("the {what} pods are starting")),
-    }
+    let (reason, message) = match (group.trouble(), obstacle) {
+        (Some(trouble), _) => (trouble.problem.reason, trouble.to_string()),
+        (None, Some(problem)) => (problem.reason, problem.message),
+        (None, None) if !group.pods.is_empty() => (Reason::Starting, format!("the {what} pods are starting")),
+        (None, None) => match group.unmade.as_ref().filter(|_| held_up) {
+            Some(workload) => {
+                (Reason::NoPods, format!("there is no {workload} yet: Ready says what was refused"))
+            }
+            None => (Reason::NoPods, format!("there are no {what} pods yet")),
+        },
+    };
+    finding(condition, Holds::False, reason, short(message))
 }
 
 pub(super) fn model_available(fleet: &Fleet<'_>, view: &GatewayView, known: bool) -> Finding {
     let condition = condition::MODEL_AVAILABLE;
+    let failure = fleet.origin_error.map(origin_failed);
     if known {
-        return finding(
-            condition,
-            Holds::True,
-            Reason::ManifestKnown,
-            "the origin has the model, and the manifest is known",
-        );
+        let known = |message| finding(condition, Holds::True, Reason::ManifestKnown, message);
+        return match failure {
+            Some(failure) => also(known("the manifest is known"), Reason::OriginFailed, &failure),
+            None => known("the origin has the model, and the manifest is known"),
+        };
+    }
+    if let Some(failure) = failure {
+        return finding(condition, Holds::False, Reason::OriginFailed, failure);
     }
     match (fleet.pipeline, view) {
         (Some(pipeline), _) if fleet.bootstrap.ready() > 0 => {
@@ -181,15 +199,31 @@ fn shards_found(cluster: &Cluster, fleet: &Fleet<'_>, notes: &[Note]) -> Finding
     let mut causes = grouped(missing.map(|shard| (shard.id, shard.waits_for())), Cause::join);
     // A problem stays the reason while others come up.
     causes.sort_by_key(|(_, cause)| cause.reason().class() != Class::Problem);
+    let of_shard = |of| matches!(of, Workload::Shard(_));
     let all = fleet.shards.len();
     let Some((_, first)) = causes.first() else {
         let good =
             finding(condition, Holds::True, Reason::ShardsReady, format!("{all} of {all} shards are ready"));
-        return noted(good, notes, |of| matches!(of, Workload::Shard(_)));
+        return noted(lacking(good, fleet), notes, of_shard);
     };
     let ready = all - causes.iter().map(|(ids, _)| ids.len()).sum::<usize>();
     let told = told(causes.iter().map(|(ids, cause)| cause.words(ids)));
-    finding(condition, Holds::False, first.reason(), format!("{ready} of {all} shards are ready; {told}"))
+    let message = format!("{ready} of {all} shards are ready; {told}");
+    noted(finding(condition, Holds::False, first.reason(), message), notes, of_shard)
+}
+
+/// Some pods are ready, and others cannot be created.
+fn lacking(good: Finding, fleet: &Fleet<'_>) -> Finding {
+    let refused = fleet.shards.iter().filter_map(|shard| Some((shard.id, shard.group.refused?)));
+    let causes = grouped(refused, |one, other| one == other);
+    if causes.is_empty() {
+        return good;
+    }
+    let words = causes.iter().map(|(ids, why)| {
+        let lack = if ids.len() == 1 { "lacks" } else { "lack" };
+        format!("{} {lack} pods, because they cannot be created: {why}", named::shards(ids))
+    });
+    also(good, Reason::FailedCreate, &told(words))
 }
 
 pub(super) fn pipeline_complete(
@@ -209,6 +243,10 @@ fn pipeline_found(cluster: &Cluster, fleet: &Fleet<'_>, view: &GatewayView) -> F
     let Some(pipeline) = fleet.pipeline else { return unreachable(condition, view) };
     if pipeline.pipeline_complete {
         return finding(condition, Holds::True, Reason::Complete, "a token went through every shard");
+    }
+    let known = fleet.shards.iter().any(|shard| shard.known.is_some());
+    if let Some(why) = fleet.origin_error.filter(|_| !known) {
+        return finding(condition, Holds::False, Reason::OriginFailed, origin_failed(why));
     }
     if pipeline.missing_layers.is_empty() {
         let why = if pipeline.reason.is_empty() {
@@ -259,10 +297,7 @@ fn told(causes: impl Iterator<Item = String>) -> String {
 }
 
 pub(super) fn short(mut text: String) -> String {
-    if text.len() > MAX_CAUSE {
-        text.truncate(text.floor_char_boundary(MAX_CAUSE));
-        text.push('…');
-    }
+    named::shorten(&mut text, MAX_CAUSE);
     text
 }
 

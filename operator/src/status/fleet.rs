@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use shard_wire::pipeline::{ManifestShard, PipelineStatus, ReplicaStatus, ShardStatus};
 
 use super::cause::{Cause, Trouble};
-use super::pods::{Problem, is_ready, problem};
+use super::pods::{Problem, is_ready, missing, problem};
 use crate::cluster::Cluster;
-use crate::crd::{LayerRange, ShardRow};
+use crate::crd::{LayerRange, Reason, ShardRow};
 use crate::desired::meta::{COMPONENT, Part, SHARD};
 use crate::facts::Plan;
-use crate::observe::{GatewayView, Observed};
+use crate::observe::obstacles::Missing;
+use crate::observe::{Children, GatewayView, Observed};
 
 /// Percentages are told in steps of this, so that a download is not a write every second.
 const STEP: u32 = 5;
@@ -26,6 +28,12 @@ pub(super) fn in_steps(percent: f32) -> u32 {
 pub(super) struct Group<'a> {
     pub(super) desired: u32,
     pub(super) pods: Vec<&'a Pod>,
+    /// What makes its pods, where it is not there; of a shard it is not told.
+    pub(super) unmade: Option<String>,
+    /// Why its pods cannot be created.
+    pub(super) refused: Option<&'a str>,
+    /// What the user has yet to make.
+    missing: Option<&'a Missing>,
     lost: &'a BTreeMap<String, Problem>,
 }
 
@@ -38,6 +46,15 @@ impl Group<'_> {
     pub(super) fn trouble(&self) -> Option<Trouble> {
         let of = |pod: &&Pod| Some(Trouble { pod: pod.name_any(), problem: problem(pod, self.lost)? });
         self.pods.iter().find_map(of)
+    }
+
+    /// What keeps the pods of this part from being there, or from starting, and no pod tells of.
+    pub(super) fn obstacle(&self, part: &str) -> Option<Problem> {
+        let refused = |why| Problem {
+            reason: Reason::FailedCreate,
+            message: format!("{part} pods cannot be created: {why}"),
+        };
+        self.missing.map(missing).or_else(|| self.refused.map(refused))
     }
 
     /// Where its ready pods run.
@@ -55,6 +72,8 @@ pub(super) struct ShardView<'a> {
     pub(super) known: Option<&'a ManifestShard>,
     /// What a gateway says of it.
     pub(super) seen: Option<&'a ShardStatus>,
+    /// See [`Fleet::origin_error`].
+    origin_error: Option<&'a str>,
 }
 
 /// Everything that runs.
@@ -63,6 +82,8 @@ pub(super) struct Fleet<'a> {
     pub(super) gateway: Group<'a>,
     pub(super) shards: Vec<ShardView<'a>>,
     pub(super) pipeline: Option<&'a PipelineStatus>,
+    /// Why the origin cannot get the model.
+    pub(super) origin_error: Option<&'a str>,
 }
 
 impl<'a> Fleet<'a> {
@@ -82,15 +103,28 @@ impl<'a> Fleet<'a> {
             let mut pods =
                 groups.remove(&(part.component().to_owned(), shard.to_owned())).unwrap_or_default();
             pods.sort_by_key(|pod| pod.name_any());
-            Group { desired, pods, lost }
+            let name = part.name(cluster);
+            let obstacles = &observed.obstacles;
+            Group {
+                desired,
+                pods,
+                refused: obstacles.refused.get(&name).map(String::as_str),
+                missing: obstacles.missing.iter().find(|missing| missing.part == part),
+                unmade: unmade(part, &name, &observed.children),
+                lost,
+            }
         };
         let pipeline = match &observed.gateway {
             GatewayView::Answered(pipeline) => Some(&**pipeline),
             GatewayView::NotReady | GatewayView::Asking | GatewayView::Unreachable(_) => None,
         };
         let seen = |id: u32| pipeline.and_then(|all| all.shards.iter().find(|shard| shard.shard_id == id));
+        let bootstrap = group(Part::Bootstrap, "", cluster.bootstrap.replicas);
+        // The word of one that is gone explains nothing.
+        let error = pipeline.filter(|_| bootstrap.ready() > 0).map(|pipeline| &*pipeline.origin.error);
+        let origin_error = error.filter(|error| !error.is_empty());
         Self {
-            bootstrap: group(Part::Bootstrap, "", cluster.bootstrap.replicas),
+            bootstrap,
             gateway: group(Part::Gateway, "", cluster.gateway.replicas),
             shards: cluster
                 .shards
@@ -100,11 +134,24 @@ impl<'a> Fleet<'a> {
                     group: group(Part::Shard(shard.id), &shard.id.to_string(), shard.replicas),
                     known: plan.and_then(|plan| plan.shard(shard.id)),
                     seen: seen(shard.id),
+                    origin_error,
                 })
                 .collect(),
             pipeline,
+            origin_error,
         }
     }
+}
+
+/// Kind and name of the workload of a part that has one, where it is not there.
+fn unmade(part: Part, name: &str, children: &Children) -> Option<String> {
+    let is_it = |meta: &ObjectMeta| meta.name.as_deref() == Some(name);
+    let (kind, made) = match part {
+        Part::Gateway => ("Deployment", children.deployments.iter().any(|it| is_it(&it.metadata))),
+        Part::Bootstrap => ("StatefulSet", children.stateful_sets.iter().any(|it| is_it(&it.metadata))),
+        Part::Shard(_) | Part::Shards => return None,
+    };
+    (!made).then(|| format!("{kind} {name}"))
 }
 
 impl Fleet<'_> {
@@ -141,13 +188,19 @@ impl ShardView<'_> {
             return Cause::Unseen;
         }
         if self.known.is_none() {
-            return Cause::ManifestUnknown;
+            return match self.origin_error {
+                Some(error) => Cause::OriginFailed(error.to_owned()),
+                None => Cause::ManifestUnknown,
+            };
         }
         if self.group.desired == 0 {
             return Cause::NoReplicas;
         }
         if self.group.pods.is_empty() {
-            return Cause::NoPods;
+            return match self.group.refused {
+                Some(why) => Cause::Refused(why.to_owned()),
+                None => Cause::NoPods,
+            };
         }
         if let Some((percent, replica)) = self.downloading() {
             return Cause::Downloading { percent: percent.into(), peers: replica.download.peers.into() };

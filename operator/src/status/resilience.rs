@@ -58,6 +58,8 @@ struct Weakness<'a> {
     /// Of several ready pods.
     shared: Option<&'a str>,
     trouble: Option<Trouble>,
+    /// Why there are no more pods.
+    refused: Option<&'a str>,
 }
 
 impl<'a> Weakness<'a> {
@@ -65,11 +67,13 @@ impl<'a> Weakness<'a> {
         let ready = shard.group.ready();
         let shared = shard.group.nodes().first().copied().filter(|_| ready > 1);
         let trouble = shard.group.trouble().filter(|_| shared.is_none());
-        Self { ready, shared, trouble }
+        let refused = shard.group.refused.filter(|_| trouble.is_none());
+        Self { ready, shared, trouble, refused }
     }
 
     fn is_like(&self, other: &Self) -> bool {
-        (self.ready, self.shared, self.problem()) == (other.ready, other.shared, other.problem())
+        (self.ready, self.shared, self.refused, self.problem())
+            == (other.ready, other.shared, other.refused, other.problem())
     }
 
     fn problem(&self) -> Option<&Problem> {
@@ -88,7 +92,9 @@ impl<'a> Weakness<'a> {
             more => format!("{more} ready pods"),
         };
         let why = match &self.trouble {
-            None => String::new(),
+            None => {
+                self.refused.map(|why| format!(", and no more can be created: {why}")).unwrap_or_default()
+            }
             Some(trouble) if ids.len() == 1 => format!(": {trouble}"),
             Some(trouble) => format!(", and a pod that {}", trouble.problem.message),
         };

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus, StatefulSet};
 use k8s_openapi::api::core::v1::{
     Container, PersistentVolumeClaim, Pod, PodSpec, PodStatus, Service, ServiceAccount,
 };
@@ -58,8 +58,19 @@ impl Shelved for Deployment {
         &shelves.deployments
     }
 
+    /// How many pods there are is no news; that none can be made is.
     fn trim(&mut self) {
-        self.status = None;
+        let conditions = self.status.take().and_then(|status| status.conditions).unwrap_or_default();
+        let failure =
+            conditions.into_iter().find(|one| one.type_ == "ReplicaFailure" && one.status == "True");
+        self.status = failure.map(|failure| DeploymentStatus {
+            conditions: Some(vec![DeploymentCondition {
+                last_transition_time: None,
+                last_update_time: None,
+                ..failure
+            }]),
+            ..DeploymentStatus::default()
+        });
     }
 }
 
@@ -122,5 +133,38 @@ impl Shelved for Pod {
             container_statuses: status.container_statuses,
             ..PodStatus::default()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_a_deployment_only_a_failure_is_news() {
+        let kept = |ready: u32, failure: Option<&str>, at: &str| {
+            let condition = |kind: &str, status: &str, message: &str| {
+                json!({
+                    "type": kind, "status": status, "reason": "FailedCreate", "message": message,
+                    "lastTransitionTime": at, "lastUpdateTime": at,
+                })
+            };
+            let mut conditions = vec![condition("Available", "False", "")];
+            conditions.extend(failure.map(|message| condition("ReplicaFailure", "True", message)));
+            let mut deployment: Deployment = serde_json::from_value(json!({
+                "metadata": {"name": "g"},
+                "status": {"replicas": ready, "readyReplicas": ready, "conditions": conditions},
+            }))
+            .unwrap();
+            deployment.trim();
+            serde_json::to_value(deployment).unwrap()
+        };
+        let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:09Z");
+        assert_eq!(kept(0, None, early), kept(2, None, late));
+        assert_eq!(kept(0, Some("quota"), early), kept(1, Some("quota"), late));
+        assert_ne!(kept(0, Some("quota"), early), kept(0, None, early));
+        assert_ne!(kept(0, Some("quota"), early), kept(0, Some("account"), early));
     }
 }

@@ -10,6 +10,7 @@ use super::super::*;
 use super::waits;
 use crate::loss::NodeView;
 use crate::observe::GatewayView;
+use crate::observe::obstacles::Obstacles;
 use crate::settings::Settings;
 use crate::validate::validate;
 
@@ -24,6 +25,7 @@ pub(super) struct Scene {
     pub(super) nodes: Vec<NodeView>,
     pub(super) rollout: Rollout,
     pub(super) outcome: Result<Applied, String>,
+    pub(super) obstacles: Obstacles,
 }
 
 /// Two shards, and all that is there works.
@@ -48,6 +50,7 @@ pub(super) fn running_with(shards: u32) -> Scene {
         nodes: Vec::new(),
         rollout: Rollout::Done,
         outcome: Ok(Applied::default()),
+        obstacles: Obstacles::default(),
     }
 }
 
@@ -165,6 +168,7 @@ impl Scene {
             pods: self.pods.iter().map(|pod| serde_json::from_value(pod.clone()).unwrap()).collect(),
             gateway: self.gateway.clone(),
             nodes: self.nodes.clone().into(),
+            obstacles: self.obstacles.clone(),
             ..Observed::nothing_of(resource)
         };
         let plan = crate::facts::plan(&cluster, &observed);
