@@ -299,10 +299,8 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     if refusal.is_none() && observed.gateway == GatewayView::Asking {
         return Ok(Action::requeue(PASS));
     }
-    let outcome: Outcome<'_> = match &refusal {
-        Some(refusal) => Err(refusal.words.clone()),
-        None => Ok(&applied),
-    };
+    let refused = refusal.as_ref().map(|refusal| refusal.words.clone());
+    let outcome = Outcome { notes: applied.notes, refused };
     // No client; then writes the status.
     let next = status::status(&cluster, &observed, facts.plan.as_ref(), &rollout, &outcome, Timestamp::now());
     telemetry.metrics.phase(cluster_ref.clone(), next.phase);

@@ -21,7 +21,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use shard_wire::contract::HTTP_PORT;
 
-use crate::apply::Applied;
+use crate::apply::Note;
 use crate::cluster::Cluster;
 use crate::crd::{LayerRange, Phase, Reason, ShardCluster, ShardClusterStatus, condition};
 use crate::desired::meta::Part;
@@ -35,8 +35,14 @@ use conditions::{Holds, finding, merged, short};
 use fleet::Fleet;
 use resilience::Resilience;
 
-/// What was done about the spec, or in words why not.
-pub type Outcome<'a> = Result<&'a Applied, String>;
+/// What has come of writing the children.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What cannot be as it should.
+    pub notes: Vec<Note>,
+    /// What is refused, in words.
+    pub refused: Option<String>,
+}
 
 /// The next status of a cluster. `plan` is what [`crate::facts`] found, `rollout` what [`crate::rollout`] decided.
 #[must_use]
@@ -45,7 +51,7 @@ pub fn status(
     observed: &Observed,
     plan: Option<&Plan>,
     rollout: &Rollout,
-    outcome: &Outcome<'_>,
+    outcome: &Outcome,
     now: Timestamp,
 ) -> ShardClusterStatus {
     let resource = &observed.resource;
@@ -54,14 +60,14 @@ pub fn status(
     let fleet = Fleet::new(cluster, observed, plan, &lost);
     let resilience = Resilience::of(&fleet);
     let endpoint = endpoint(cluster, observed);
-    let notes = outcome.as_ref().map(|applied| &*applied.notes).unwrap_or_default();
-    let held_up = outcome.is_err();
+    let Outcome { notes, refused } = outcome;
+    let held_up = refused.is_some();
 
     let gateway = conditions::gateway_ready(&fleet, held_up);
     let pipeline = conditions::pipeline_complete(cluster, &fleet, &observed.gateway, rollout);
-    let ready = match outcome {
-        Ok(_) => conditions::ready(&endpoint, &gateway, &pipeline),
-        Err(why) => finding(condition::READY, Holds::False, Reason::ApplyFailed, short(why.clone())),
+    let ready = match refused {
+        None => conditions::ready(&endpoint, &gateway, &pipeline),
+        Some(why) => finding(condition::READY, Holds::False, Reason::ApplyFailed, short(why.clone())),
     };
     let phase = phase::phase(cluster, &fleet, old.phase);
     let complete = pipeline.holds == Holds::True;

@@ -244,7 +244,7 @@ fn every_cause_is_told() {
         ),
         (
             "refused",
-            |scene| scene.outcome = Err("exceeded quota".into()),
+            |scene| scene.outcome.refused = Some("exceeded quota".into()),
             READY,
             "False",
             "ApplyFailed",
@@ -255,7 +255,7 @@ fn every_cause_is_told() {
             |scene| {
                 let message = "claim x cannot grow".into();
                 let note = Note { workload: Workload::Shard(1), reason: Reason::VolumeNotResized, message };
-                scene.outcome = Ok(Applied { notes: vec![note], ..Applied::default() });
+                scene.outcome.notes = vec![note];
             },
             SHARDS_READY,
             "True",

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::condition;
 use super::scene::{Scene, running, running_with};
-use crate::apply::{Applied, Note, Workload};
+use crate::apply::{Note, Workload};
 use crate::crd::Reason;
 use crate::crd::condition::{
     BOOTSTRAP_READY, GATEWAY_READY, MODEL_AVAILABLE, PIPELINE_COMPLETE, READY, RESILIENT, SHARDS_READY,
@@ -107,7 +107,7 @@ fn pods_that_cannot_be_created_are_explained() {
         (
             |scene| {
                 without(scene, "llama-gateway-");
-                scene.outcome = Err("StatefulSet llama-shard-0 is refused".into());
+                scene.outcome.refused = Some("StatefulSet llama-shard-0 is refused".into());
             },
             GATEWAY_READY,
             "False",
@@ -251,10 +251,8 @@ fn a_claim_that_cannot_grow_is_told_though_its_pod_does_not_run() {
     let note =
         |workload| Note { workload, reason: Reason::VolumeNotResized, message: "claim x cannot grow".into() };
     let mut scene = running();
-    scene.outcome = Ok(Applied {
-        notes: vec![note(Workload::Bootstrap), note(Workload::Shard(1))],
-        ..Applied::default()
-    });
+    scene.outcome.notes = vec![note(Workload::Bootstrap), note(Workload::Shard(1))];
+    scene.outcome.refused = Some("something else".into());
     scene.pod("llama-bootstrap-0")["status"] = json!({});
     scene.shard_1_has(&json!({}));
     let status = scene.status();

@@ -24,7 +24,7 @@ pub(super) struct Scene {
     pub(super) gateway: GatewayView,
     pub(super) nodes: Vec<NodeView>,
     pub(super) rollout: Rollout,
-    pub(super) outcome: Result<Applied, String>,
+    pub(super) outcome: Outcome,
     pub(super) obstacles: Obstacles,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn running_with(shards: u32) -> Scene {
         gateway: GatewayView::Answered(Box::new(pipeline(shards))),
         nodes: Vec::new(),
         rollout: Rollout::Done,
-        outcome: Ok(Applied::default()),
+        outcome: Outcome::default(),
         obstacles: Obstacles::default(),
     }
 }
@@ -172,8 +172,7 @@ impl Scene {
             ..Observed::nothing_of(resource)
         };
         let plan = crate::facts::plan(&cluster, &observed);
-        let outcome = self.outcome.as_ref().map_err(Clone::clone);
-        status(&cluster, &observed, plan.as_ref(), &self.rollout, &outcome, now)
+        status(&cluster, &observed, plan.as_ref(), &self.rollout, &self.outcome, now)
     }
 
     /// As it is after a status was written.
