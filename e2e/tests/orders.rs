@@ -81,6 +81,10 @@ async fn play(plane: &ControlPlane, seed: u64) -> Vec<Told> {
             told.push(Told { event, from, to: to.max(from) });
             all.push(next.clone());
         }
+        // What changes no condition, too, is seen before the next event is: watches and answers overtake one another.
+        if state.can_be_asked() {
+            fleet.gateway_is_heard().await;
+        }
         wanted = next;
     }
     fleet.until_quiet().await;

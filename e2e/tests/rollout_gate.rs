@@ -11,7 +11,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{Patch, PatchParams};
-use rolling::{Seen, complete, ready_of, say_of, shard_pods, step_through};
+use rolling::{Seen, bootstrap_moves, complete, ready_of, say_of, shard_pods, step_through};
 use serde_json::json;
 use shard_e2e::{ControlPlane, Options, Parts, skipped, until};
 use shard_operator::crd::condition;
@@ -41,15 +41,6 @@ async fn max_unavailable(fleet: &Fleet, set: &str) -> Option<i32> {
     }
 }
 
-async fn new_bootstrap(fleet: &Fleet, image: &'static str) {
-    until("the new bootstrap is there", || async {
-        let pod = fleet.api::<Pod>().get_opt("tiny-bootstrap-0").await.unwrap()?;
-        (pod.spec?.containers[0].image.as_deref() == Some(image)).then_some(())
-    })
-    .await;
-    fleet.pods_run("tiny-bootstrap").await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_moves_one_shard_and_one_pod_at_a_time() {
     let Some(fleet) = begin("gate-image").await else { return };
@@ -59,7 +50,7 @@ async fn an_image_moves_one_shard_and_one_pod_at_a_time() {
     fleet.until_quiet().await;
 
     fleet.apply(json!({"image": "node:2", "shards": {"count": 2, "replicas": 3}})).await;
-    new_bootstrap(&fleet, "node:2").await;
+    bootstrap_moves(&fleet).await;
     let check = |pods: &[Seen]| {
         let ready: usize = ready_of(pods, |_| true).values().sum();
         assert!(ready >= 5, "two pods at once: {pods:#?}");
@@ -91,13 +82,7 @@ async fn a_pod_in_trouble_below_the_partition_does_not_stop_a_plan() {
     pods.patch_status("tiny-shard-0-0", &PatchParams::default(), &Patch::Merge(&pull)).await.unwrap();
 
     fleet.apply(json!({"shards": {"count": 3, "replicas": 2}})).await;
-    until("the bootstrap is on its way", || async {
-        let pod = fleet.api::<Pod>().get_opt("tiny-bootstrap-0").await.unwrap()?;
-        let ready = pod.status?.conditions.unwrap_or_default();
-        (!ready.iter().any(|one| one.type_ == "Ready" && one.status == "True")).then_some(())
-    })
-    .await;
-    fleet.pods_run("tiny-bootstrap").await;
+    bootstrap_moves(&fleet).await;
     fleet.gateway_knows_of_another_plan("p2", 3);
     // Nobody makes the one in trouble ready while it is of the old plan.
     until("all pods are of the new plan", || async {
@@ -117,13 +102,7 @@ async fn another_plan_moves_column_by_column_and_one_is_complete() {
     fleet.apply(json!({"shards": {"count": 3, "replicas": 2}})).await;
     complete(&fleet, 3, 2).await;
     fleet.apply(json!({"shards": {"count": 2, "replicas": 2}})).await;
-    until("the bootstrap is on its way", || async {
-        let pod = fleet.api::<Pod>().get_opt("tiny-bootstrap-0").await.unwrap()?;
-        let ready = pod.status?.conditions.unwrap_or_default();
-        (!ready.iter().any(|one| one.type_ == "Ready" && one.status == "True")).then_some(())
-    })
-    .await;
-    fleet.pods_run("tiny-bootstrap").await;
+    bootstrap_moves(&fleet).await;
     fleet.gateway_knows_of_another_plan("p2", 2);
     let check = |pods: &[Seen]| {
         let serve = |plan: &str, shards: usize| ready_of(pods, |pod| pod.plan == plan).len() == shards;

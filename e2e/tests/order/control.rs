@@ -57,11 +57,11 @@ impl Control {
         Self { rounds, task: task.abort_handle() }
     }
 
-    /// The longest round of those that were under way between these times.
+    /// The longest round of those that were under way between these times; none where that is less than a pause.
     pub(crate) async fn longest(&mut self, from: Instant, to: Instant) -> Duration {
         let is_past = |rounds: &Vec<Round>| rounds.last().is_some_and(|last| last.from >= to);
         let rounds = self.rounds.wait_for(is_past).await.unwrap();
         let meanwhile = rounds.iter().filter(|round| round.from <= to && round.to >= from);
-        meanwhile.map(|round| round.to - round.from).max().unwrap()
+        meanwhile.map(|round| round.to - round.from).max().unwrap_or_default()
     }
 }

@@ -41,7 +41,7 @@ type Finding = (&'static str, &'static str);
 fn entry(pod: Pod) -> Finding {
     match pod {
         Pod::None => ("False", "NoPods"),
-        Pod::Starting | Pod::NoImage => ("False", "Starting"),
+        Pod::Starting | Pod::NoImage | Pod::Going => ("False", "Starting"),
         Pod::Ready => ("True", "PodsReady"),
     }
 }

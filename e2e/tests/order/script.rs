@@ -49,15 +49,17 @@ fn beginning(waits: u32) -> Vec<Step> {
 /// A pod and the gateway are lost, and come back.
 fn loss(id: u32) -> Vec<Step> {
     vec![
-        (Event::PodLost(id), vec![]),
+        (Event::PodGoes(id), vec![]),
+        (Event::PodLost(id), vec![0]),
         (Event::Misses(id), vec![]),
-        (Event::PodStarts(id), vec![0]),
-        (Event::PodReady(id), vec![2]),
-        (Event::Loads(id), vec![1, 2]),
-        (Event::Proves, vec![4]),
-        (Event::GatewayLost, vec![]),
-        (Event::GatewayStarts, vec![6]),
-        (Event::GatewayReady, vec![7]),
+        (Event::PodStarts(id), vec![1]),
+        (Event::PodReady(id), vec![3]),
+        (Event::Loads(id), vec![2, 3]),
+        (Event::Proves, vec![5]),
+        (Event::GatewayGoes, vec![]),
+        (Event::GatewayLost, vec![7]),
+        (Event::GatewayStarts, vec![8]),
+        (Event::GatewayReady, vec![9]),
     ]
 }
 

@@ -19,6 +19,8 @@ const COMPLETE: &str = include_str!("../../recorded/complete.json");
 
 const BOOTSTRAP: &str = "tiny-bootstrap-0";
 const GATEWAY: &str = "tiny-gateway-x-y";
+/// Until a pod is let go, it is only on its way out.
+const HOLD: &str = "shardcluster.io/e2e";
 
 pub(crate) async fn perform(fleet: &Fleet, event: Event, state: &State) {
     match event {
@@ -31,7 +33,8 @@ pub(crate) async fn perform(fleet: &Fleet, event: Event, state: &State) {
             make(fleet, GATEWAY, gateway.spec.unwrap().template, owner).await;
         }
         Event::GatewayReady => set(fleet, GATEWAY, ready()).await,
-        Event::GatewayLost => delete(fleet, GATEWAY).await,
+        Event::GatewayGoes => delete(fleet, GATEWAY).await,
+        Event::GatewayLost => let_go(fleet, GATEWAY).await,
         Event::PodStarts(id) => {
             make_of_set(fleet, &pod(id)).await;
             set(fleet, &pod(id), waiting("ContainerCreating")).await;
@@ -39,7 +42,8 @@ pub(crate) async fn perform(fleet: &Fleet, event: Event, state: &State) {
         Event::PullFails(id) => set(fleet, &pod(id), waiting("ErrImagePull")).await,
         Event::PullPauses(id) => set(fleet, &pod(id), waiting("ImagePullBackOff")).await,
         Event::PodReady(id) => set(fleet, &pod(id), ready()).await,
-        Event::PodLost(id) => delete(fleet, &pod(id)).await,
+        Event::PodGoes(id) => delete(fleet, &pod(id)).await,
+        Event::PodLost(id) => let_go(fleet, &pod(id)).await,
         Event::ManifestKnown | Event::Downloads(_) | Event::Loads(_) | Event::Misses(_) | Event::Proves => {
             fleet.gateway_says(answer(state));
         }
@@ -109,6 +113,7 @@ async fn make_of_set(fleet: &Fleet, name: &str) {
 async fn make(fleet: &Fleet, name: &str, template: PodTemplateSpec, owner: Value) {
     let mut pod = Pod { metadata: template.metadata.unwrap(), spec: template.spec, ..Pod::default() };
     pod.metadata.name = Some(name.to_owned());
+    pod.metadata.finalizers = Some(vec![HOLD.to_owned()]);
     pod.metadata.owner_references = Some(vec![serde_json::from_value(owner).unwrap()]);
     fleet.api::<Pod>().create(&PostParams::default(), &pod).await.unwrap();
 }
@@ -121,6 +126,11 @@ async fn set(fleet: &Fleet, name: &str, status: Value) {
 async fn delete(fleet: &Fleet, name: &str) {
     let at_once = DeleteParams::default().grace_period(0);
     fleet.api::<Pod>().delete(name, &at_once).await.unwrap();
+}
+
+async fn let_go(fleet: &Fleet, name: &str) {
+    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    fleet.api::<Pod>().patch(name, &PatchParams::default(), &free).await.unwrap();
 }
 
 fn ready() -> Value {

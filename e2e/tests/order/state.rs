@@ -8,6 +8,8 @@ pub(crate) enum Event {
     BootstrapReady,
     GatewayStarts,
     GatewayReady,
+    /// It is on its way out: a deletion is two events, which a watch tells of one after the other.
+    GatewayGoes,
     GatewayLost,
     /// The gateway learns what the origin has.
     ManifestKnown,
@@ -17,6 +19,7 @@ pub(crate) enum Event {
     PullFails(u32),
     PullPauses(u32),
     PodReady(u32),
+    PodGoes(u32),
     PodLost(u32),
     /// The gateway says of a shard's replica that it fetches its part.
     Downloads(u32),
@@ -34,6 +37,7 @@ pub(crate) enum Pod {
     Starting,
     NoImage,
     Ready,
+    Going,
 }
 
 /// A shard's replica, as the gateway has it.
@@ -67,11 +71,13 @@ impl State {
             Event::BootstrapReady => self.bootstrap = Pod::Ready,
             Event::GatewayStarts => self.gateway = Pod::Starting,
             Event::GatewayReady => self.gateway = Pod::Ready,
+            Event::GatewayGoes => self.gateway = Pod::Going,
             Event::GatewayLost => self.gateway = Pod::None,
             Event::ManifestKnown => self.manifest = true,
             Event::PodStarts(id) => self.pods[at(id)] = Pod::Starting,
             Event::PullFails(id) | Event::PullPauses(id) => self.pods[at(id)] = Pod::NoImage,
             Event::PodReady(id) => self.pods[at(id)] = Pod::Ready,
+            Event::PodGoes(id) => self.pods[at(id)] = Pod::Going,
             Event::PodLost(id) => self.pods[at(id)] = Pod::None,
             Event::Downloads(id) => self.replicas[at(id)] = Replica::Downloading,
             Event::Loads(id) => self.replicas[at(id)] = Replica::Loaded,

@@ -86,3 +86,14 @@ pub(crate) async fn complete(fleet: &Fleet, shards: u32, replicas: usize) {
     fleet.gateway_completes();
     fleet.until_status("it serves", |status| is_condition(status, condition::READY, "True", "Ready")).await;
 }
+
+/// The bootstrap is made anew from the last spec, and is ready.
+pub(crate) async fn bootstrap_moves(fleet: &Fleet) {
+    until("the bootstrap is on its way", || async {
+        let pod = fleet.api::<Pod>().get_opt("tiny-bootstrap-0").await.unwrap()?;
+        let ready = pod.status?.conditions.unwrap_or_default();
+        (!ready.iter().any(|one| one.type_ == "Ready" && one.status == "True")).then_some(())
+    })
+    .await;
+    fleet.pods_run("tiny-bootstrap").await;
+}
