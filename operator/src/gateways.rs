@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::desired::meta::{COMPONENT, Part};
-use crate::status::pods::is_ready;
+use crate::pods::is_ready;
 use crate::watch::ClusterRef;
 pub use link::GatewayError;
 

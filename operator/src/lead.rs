@@ -27,8 +27,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::controller::words;
 use crate::telemetry::Telemetry;
+use crate::words::words;
 pub(crate) use clock::uptime;
 use election::{Election, Step, TERM};
 pub use fence::Fence;

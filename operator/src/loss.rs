@@ -24,7 +24,7 @@ use kube::ResourceExt;
 use crate::cluster::Cluster;
 use crate::crd::Reason;
 use crate::observe::Observed;
-use crate::status::pods::Problem;
+use crate::pods::Problem;
 pub use node::NodeView;
 use nodes::Nodes;
 pub use nodes::Standing;

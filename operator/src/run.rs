@@ -24,13 +24,14 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tracing::{error, info};
 
-use crate::controller::{self, GatewayPort, words};
+use crate::controller::{self, GatewayPort};
 use crate::http;
 use crate::lead::{self, Candidate, Fence, LeadError};
 use crate::patience::Patience;
 use crate::settings::Settings;
 use crate::telemetry::logs::{self, LogFormat};
 use crate::telemetry::{CountWrites, Health, Telemetry};
+use crate::words::words;
 
 /// How often the task of the reconciles says that it runs.
 const PULSE: Duration = Duration::from_secs(1);

@@ -13,7 +13,6 @@ mod fleet;
 mod gaps;
 mod phase;
 mod plan;
-pub mod pods;
 mod resilience;
 
 use k8s_openapi::api::core::v1::Service;

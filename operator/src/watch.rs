@@ -29,9 +29,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use crate::controller::words;
 use crate::crd::ShardCluster;
 use crate::desired::meta::{MANAGED_BY, MANAGER};
+use crate::words::words;
 pub use kinds::Shelved;
 pub use nodes::NodeShelf;
 pub use shelf::{Shelf, UnpackError};

@@ -1,6 +1,5 @@
 //! When a failed reconcile is tried again: by the class of its error. Pure, but for the dice.
 
-use std::error::Error;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelValue;
@@ -107,32 +106,6 @@ pub(super) fn jitter() -> f64 {
     getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX))
 }
 
-/// An error and its causes, each once, in one line. What an API server says is said in its own words.
-pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
-    let mut text = own(error);
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let words = own(source);
-        // Some say their cause in full, with all that an API server has sent.
-        text = text.replace(&source.to_string(), &words);
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        if source.is::<kube::Error>() {
-            break;
-        }
-        cause = source.source();
-    }
-    text
-}
-
-fn own(error: &(dyn Error + 'static)) -> String {
-    match error.downcast_ref::<kube::Error>() {
-        Some(kube::Error::Api(status)) => status.message.clone(),
-        _ => error.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use kube::core::Status;
@@ -184,18 +157,5 @@ mod tests {
         for (generation, at, rest) in table {
             assert_eq!(back_off.rest(generation, at), rest, "{generation:?}, {:?}", at - now);
         }
-    }
-
-    #[test]
-    fn an_error_says_what_failed_and_what_the_api_server_said() {
-        let source = api(403);
-        let error = ReconcileError::Apply(ApplyError::Write {
-            action: "apply",
-            kind: "Service".into(),
-            namespace: "a".into(),
-            name: "b".into(),
-            source,
-        });
-        assert_eq!(words(&error), "cannot apply: cannot apply Service a/b: said 403");
     }
 }

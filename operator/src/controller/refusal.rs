@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::policy::{self, Class};
 use crate::apply::{ApplyError, Object};
+use crate::words::words;
 
 /// What was refused, and when it is sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +52,8 @@ impl Refusal {
             return last.filter(|_| !objects.is_empty()).cloned();
         };
         let words = match objects.len() - 1 {
-            0 => policy::words(first),
-            more => format!("{}; and {more} more objects are refused", policy::words(first)),
+            0 => words(first),
+            more => format!("{}; and {more} more objects are refused", words(first)),
         };
         let times = last.filter(|last| last.basis == basis).map_or(0, |last| last.times).saturating_add(1);
         let until = now + policy::delay(Class::Refused, times, jitter);

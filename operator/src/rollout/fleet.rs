@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::desired::meta::{PLAN, TEMPLATE_HASH};
 use crate::desired::{Desired, Facts};
 use crate::observe::Observed;
-use crate::status::pods::{is_ready, problem};
+use crate::pods::{is_ready, problem};
 
 /// What a template says of itself, and a pod of the template that it was made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::pods::Problem;
 use crate::crd::Reason;
 use crate::named;
+use crate::pods::Problem;
 
 /// Bytes of an origin's words: with what is said around them, they are less than what a condition tells of one cause.
 const MAX_ORIGIN: usize = 240;

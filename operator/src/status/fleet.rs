@@ -8,13 +8,13 @@ use kube::ResourceExt;
 use shard_wire::pipeline::{ManifestShard, PipelineStatus, ReplicaStatus, ShardStatus};
 
 use super::cause::{Cause, Trouble};
-use super::pods::{Problem, is_ready, missing, problem};
 use crate::cluster::Cluster;
 use crate::crd::{LayerRange, Reason, ShardRow};
 use crate::desired::meta::{COMPONENT, Part, SHARD};
 use crate::facts::Plan;
 use crate::observe::obstacles::Missing;
 use crate::observe::{Children, GatewayView, Observed};
+use crate::pods::{Problem, is_ready, missing, problem};
 
 /// Percentages are told in steps of this, so that a download is not a write every second.
 const STEP: u32 = 5;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::cause::{Trouble, grouped};
 use super::fleet::{Fleet, ShardView};
-use super::pods::Problem;
 use crate::crd::Reason;
 use crate::named;
+use crate::pods::Problem;
 
 /// Nodes that `tolerates` names.
 const MAX_NODES: usize = 32;

@@ -12,7 +12,7 @@ use super::{Missing, readable};
 use crate::crd::{KeyRef, ShardClusterSpec};
 use crate::desired::meta::{COMPONENT, Part};
 use crate::observe::ObserveError;
-use crate::status::pods::is_ready;
+use crate::pods::is_ready;
 
 /// What a field can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,51 @@
+//! Errors in words.
+
+use std::error::Error;
+
+/// An error and its causes, each once, in one line. What an API server says is said in its own words.
+pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
+    let mut text = own(error);
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let words = own(source);
+        // Some say their cause in full, with all that an API server has sent.
+        text = text.replace(&source.to_string(), &words);
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        if source.is::<kube::Error>() {
+            break;
+        }
+        cause = source.source();
+    }
+    text
+}
+
+fn own(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => status.message.clone(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use kube::runtime::watcher;
+
+    use super::*;
+    use crate::apply::ApplyError;
+    use crate::controller::ReconcileError;
+
+    #[test]
+    fn an_error_says_what_failed_and_what_the_api_server_said_and_no_more() {
+        let source =
+            || kube::Error::Api(Box::new(Status { code: 403, message: "no".into(), ..Status::default() }));
+        let (kind, namespace, name) = ("Service".into(), "a".into(), "b".into());
+        let error = ApplyError::Write { action: "apply", kind, namespace, name, source: source() };
+        let error = ReconcileError::Apply(error);
+        assert_eq!(words(&error), "cannot apply: cannot apply Service a/b: no");
+        let error = watcher::Error::InitialListFailed(source());
+        assert_eq!(words(&error), "failed to perform initial object list: no");
+    }
+}
