@@ -40,12 +40,12 @@ mod tests {
     #[test]
     fn an_error_says_what_failed_and_what_the_api_server_said_and_no_more() {
         let source =
-            || kube::Error::Api(Box::new(Status { code: 403, message: "no".into(), ..Status::default() }));
+            || kube::Error::Api(Box::new(Status { code: 403, message: "quota".into(), ..Status::default() }));
         let (kind, namespace, name) = ("Service".into(), "a".into(), "b".into());
         let error = ApplyError::Write { action: "apply", kind, namespace, name, source: source() };
         let error = ReconcileError::Apply(error);
-        assert_eq!(words(&error), "cannot apply: cannot apply Service a/b: no");
+        assert_eq!(words(&error), "cannot apply: cannot apply Service a/b: quota");
         let error = watcher::Error::InitialListFailed(source());
-        assert_eq!(words(&error), "failed to perform initial object list: no");
+        assert_eq!(words(&error), "failed to perform initial object list: quota");
     }
 }
