@@ -118,10 +118,10 @@ impl ControlPlane {
         let mut plane = Self { binaries, ports, options, others, api: None, etcd, _removal: removal, folder };
         plane.start_api_server().await?;
         if parts.controller_manager {
-            plane.add("kube-controller-manager", arguments::controller_manager(plane.layout(), options))?;
+            plane.add("kube-controller-manager", &arguments::controller_manager(plane.layout(), options))?;
         }
         if parts.scheduler {
-            plane.add("kube-scheduler", arguments::scheduler(plane.layout()))?;
+            plane.add("kube-scheduler", &arguments::scheduler(plane.layout()))?;
         }
         Ok(plane)
     }
@@ -227,8 +227,8 @@ impl ControlPlane {
         has_default.then_some(()).ok_or_else(|| "there is no namespace default yet".to_owned())
     }
 
-    fn add(&mut self, name: &str, arguments: Vec<String>) -> Result<(), ControlPlaneError> {
-        let started = start(&self.binaries, name, &arguments, self.layout())?;
+    fn add(&mut self, name: &str, arguments: &[String]) -> Result<(), ControlPlaneError> {
+        let started = start(&self.binaries, name, arguments, self.layout())?;
         self.others.push(started);
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The shards' pods while they move: the tests make one ready at a time, and look at all of them in between.
 
+#![allow(dead_code, reason = "each program of tests uses a part")]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
