@@ -21,6 +21,7 @@ struct World {
     before: Mark,
     /// Pods with this template never become ready.
     bad: Option<Mark>,
+    /// See [`Controller::careful`].
     careful: bool,
 }
 
