@@ -270,7 +270,7 @@ impl Task {
 
     /// Whoever waits for the model, here or elsewhere, learns why it does not come.
     fn failed(&self, mut error: String) {
-        let known = self.known.read(Registry::origin).unwrap_or_default();
+        let known = self.known.read(Registry::own_origin).unwrap_or_default();
         self.status.send_modify(|status| {
             status.error = Some(error.clone());
             (status.bytes_per_s, status.eta_s) = (0.0, None);
@@ -304,7 +304,7 @@ impl Task {
             (status.state, status.percent, status.bytes, status.total) = (state, 0.0, 0, None);
             (status.bytes_per_s, status.eta_s) = (0.0, None);
         });
-        Progress { task: self, state, meter: Meter::new(now), told: now, announced: None }
+        Progress { task: self, state, meter: Meter::new(now), told: now, announced: None, failed: true }
     }
 }
 
@@ -316,6 +316,8 @@ struct Progress<'a> {
     told: Instant,
     /// When members were told.
     announced: Option<Instant>,
+    /// Members may know of a failure.
+    failed: bool,
 }
 
 impl Progress<'_> {
@@ -340,13 +342,19 @@ impl Progress<'_> {
 
     /// Not every byte is news for the whole fleet; that the trouble is over is.
     fn announce(&mut self, now: Instant, percent: f64, bytes: u64) {
-        let before = self.task.known.read(Registry::origin);
+        let fails = self.task.status.borrow().error.is_some();
+        let has_recovered = std::mem::replace(&mut self.failed, fails) && !fails;
+        let is_due = self.state == State::Fetching
+            && self.announced.is_none_or(|at| now.duration_since(at) >= ANNOUNCE);
+        if !is_due && !has_recovered {
+            return;
+        }
+        let before = self.task.known.read(Registry::own_origin);
         let mut next = before.clone().unwrap_or_default();
-        if self.task.status.borrow().error.is_none() {
+        if !fails {
             next.error.clear();
         }
-        if self.state == State::Fetching && self.announced.is_none_or(|at| now.duration_since(at) >= ANNOUNCE)
-        {
+        if is_due {
             self.announced = Some(now);
             (next.percent, next.bytes) = (percent as u8 / 5 * 5, bytes);
         }

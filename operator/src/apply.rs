@@ -113,8 +113,7 @@ pub async fn apply(
         return Ok(writer.applied);
     }
     writer.stateful_set(Workload::Bootstrap, stateful_set, observed).await?;
-    let done = writer.hold(held, &live.stateful_sets).await;
-    writer.go_on(done)?;
+    writer.hold(held, &live.stateful_sets).await?;
     for (id, ShardChildren { stateful_set, peers, disruption }) in (0..).zip(shards) {
         writer.child(peers, &live.services).await?;
         if !held.holds(&stateful_set.name_any()) {
@@ -130,8 +129,7 @@ pub async fn apply(
     }
     // What is refused may be why something else is still needed.
     if writer.applied.refused.is_empty() {
-        let done = writer.prune(live).await;
-        writer.go_on(done)?;
+        writer.prune(live).await?;
     }
     Ok(writer.applied)
 }

@@ -138,7 +138,7 @@ pub async fn run(
         .inspect(move |event| match event {
             Ok(watcher::Event::InitDone) => told.in_sync(),
             Err(error) if is_undefined(error) => told.no_definition(),
-            _ => {}
+            Ok(_) | Err(_) => {}
         })
         .modify(|resource| resource.managed_fields_mut().clear())
         .reflect(writer)
@@ -189,15 +189,9 @@ pub async fn run(
     }
 }
 
-/// The kind of the list or watch is none that the API server has.
+/// The kind is none that the API server has. A list that succeeds says that it is there again.
 fn is_undefined(error: &watcher::Error) -> bool {
-    use watcher::Error as E;
-    match error {
-        E::InitialListFailed(kube::Error::Api(status)) | E::WatchStartFailed(kube::Error::Api(status)) => {
-            status.code == 404
-        }
-        _ => false,
-    }
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 fn cluster_of(seen: &Seen) -> ClusterRef {
@@ -282,11 +276,10 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let applied = apply::apply(client, shelves, &cluster, &desired, &observed, resting).await;
     // Of an error that is no refusal the next attempt is near, and may well succeed: no news for users.
     let mut applied = applied.map_err(ReconcileError::Apply)?;
-    match evicted.failure {
-        Some(error) if error.is_refusal() => applied.refused.push(error),
-        Some(error) => return Err(ReconcileError::Apply(error)),
-        None => {}
+    if let Some(error) = evicted.failure {
+        return Err(ReconcileError::Apply(error));
     }
+    applied.refused.extend(evicted.refused);
     let (now, jitter) = (Instant::now(), policy::jitter());
     let refusal = Refusal::after(&applied.refused, refusal.as_ref(), basis, now, jitter);
     memory.refused(cluster_ref, refusal.clone());
@@ -308,18 +301,10 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let again = written.map_err(ReconcileError::Status)?;
     events::write(client, &observed.resource, &events::of_change(&observed.resource, &next)).await;
     let pass = PASS.mul_f64(1.0 + policy::jitter());
-    let is_refused = refusal.is_some();
     let rest = refusal.map(|refusal| refusal.rest(Instant::now()));
     let (gone, hidden) = (loss.wait(Timestamp::now()), observed.obstacles.wait());
     let due = [again, gone, hidden, waits.then_some(upgrade::AGAIN), rest];
     let due = due.into_iter().flatten().fold(pass, Duration::min);
-    let mut refused = applied.refused.into_iter();
-    if let Some(source) = refused.find(|error| !matches!(error, ApplyError::Resting { .. })) {
-        return Err(ReconcileError::Refused { source, again: due });
-    }
-    if is_refused {
-        return Ok(Action::requeue(due));
-    }
     match rollout {
         Rollout::Done => turn.moved(cluster_ref, next.pipeline_complete || cluster.suspended),
         Rollout::Manifest => {}
@@ -328,6 +313,10 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
             turn.hold(cluster_ref, upgrade::stake(last, began));
         }
         _ => {}
+    }
+    let mut refused = applied.refused.into_iter();
+    if let Some(source) = refused.find(|error| !matches!(error, ApplyError::Resting { .. })) {
+        return Err(ReconcileError::Refused { source, again: due });
     }
     Ok(Action::requeue(due))
 }

@@ -26,6 +26,7 @@ use kube::api::Api;
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use tracing::warn;
 
 use crate::crd::ShardCluster;
 use crate::desired::meta::{INSTANCE, MANAGED_BY, MANAGER};
@@ -35,6 +36,7 @@ use crate::keys::HeldSecrets;
 use crate::loss::NodeView;
 use crate::observe::obstacles::Obstacles;
 use crate::watch::{ClusterRef, Shelved, Shelves, UnpackError};
+use crate::words::words;
 
 /// What is there.
 #[derive(Clone, Debug)]
@@ -162,7 +164,12 @@ impl Sources<'_> {
         let gateway = self.gateways.follow(cluster, &pods, secrets.operator_key().as_deref());
         let nodes = self.shelves.nodes.all();
         let volumes = nodes::volumes(self.client, &pods, &claims, &nodes).await?;
-        let obstacles = obstacles::obstacles(self.client, &resource, &children, &pods).await?;
+        // They explain, and nothing else depends on them: what cannot be read now is looked at again.
+        let looked = obstacles::obstacles(self.client, &resource, &children, &pods).await;
+        let obstacles = looked.unwrap_or_else(|error| {
+            warn!(error = %words(&error), "it is not known what pods wait for");
+            Obstacles { is_open: true, ..Obstacles::default() }
+        });
         Ok(Some(Observed { resource, children, claims, secrets, pods, gateway, nodes, volumes, obstacles }))
     }
 
@@ -223,11 +230,17 @@ pub(crate) fn standing<K: Resource>(object: &K, owner: &OwnerReference) -> Stand
     let labelled = |key: &str, value: &str| labels.get(key).is_some_and(|found| found == value);
     match object.owner_references().iter().find(|owner| owner.controller == Some(true)) {
         Some(found) if found.uid == owner.uid => Standing::Owned,
-        Some(found) if (&found.kind, &found.name) == (&owner.kind, &owner.name) => Standing::Former,
+        Some(found) if is_same(found, owner) => Standing::Former,
         Some(_) => Standing::Others,
         None if labelled(MANAGED_BY, MANAGER) && labelled(INSTANCE, &owner.name) => Standing::Orphan,
         None => Standing::Others,
     }
+}
+
+/// Of one kind, whatever its version, and name.
+fn is_same(one: &OwnerReference, other: &OwnerReference) -> bool {
+    let group = |owner: &OwnerReference| owner.api_version.split_once('/').map(|(group, _)| group.to_owned());
+    (&one.kind, &one.name, group(one)) == (&other.kind, &other.name, group(other))
 }
 
 #[cfg(test)]

@@ -124,11 +124,16 @@ impl Registry {
         }
     }
 
-    /// How far the origin is: this node, or what others say of theirs, of several the one that is furthest.
+    /// How far the origin is: this node, or what others say of theirs, of several that get on the one that is furthest.
     pub fn origin(&self) -> Option<OriginProgress> {
         let others = self.reports.values().filter_map(|report| report.origin.as_ref());
-        let furthest = || others.max_by_key(|origin| (origin.percent, origin.bytes));
+        let furthest = || others.max_by_key(|origin| (origin.error.is_empty(), origin.percent, origin.bytes));
         self.own.origin.as_ref().or_else(furthest).cloned()
+    }
+
+    /// How far this node is, where it is an origin.
+    pub fn own_origin(&self) -> Option<OriginProgress> {
+        self.own.origin.clone()
     }
 
     /// The plan that an origin has made: this node, or others.

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -68,9 +68,10 @@ impl Writer<'_> {
             },
         }
         let written = match self.server_side(&api, &name, &wanted).await {
-            Err(kube::Error::Api(status)) if status.is_invalid() && found.is_some() => {
-                self.overwrite(&api, &name, &wanted).await
-            }
+            Err(kube::Error::Api(status)) if status.is_invalid() => match found {
+                Some(found) => self.overwrite(&api, &name, &wanted, found).await,
+                None => Err(kube::Error::Api(status)),
+            },
             written => written,
         };
         written.map_err(self.failed::<K>("apply", &name))
@@ -78,17 +79,21 @@ impl Writer<'_> {
 
     /// An entry of somebody else's does not go with ours: another port of the same name, say. Applying leaves it there, so
     /// the lists that we name are written over first, and applied then to be known as ours. A field of somebody else's
-    /// that does not go with ours stays even so: only a new object is without it.
+    /// that does not go with ours stays even so: then the whole object is.
     async fn overwrite<K: Shelved>(
         &mut self,
         api: &Api<K>,
         name: &str,
         wanted: &Value,
+        found: &K,
     ) -> Result<(), kube::Error> {
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         match api.patch(name, &params, &Patch::Merge(wanted)).await {
-            Err(kube::Error::Api(status)) if status.is_invalid() && K::HAS_NO_STATE => {
-                api.delete(name, &DeleteParams::default()).await?;
+            Err(kube::Error::Api(status)) if status.is_invalid() && K::IS_ALL_OURS => {
+                let mut whole: K = serde_json::from_value(wanted.clone()).map_err(kube::Error::SerdeError)?;
+                whole.meta_mut().resource_version = found.resource_version();
+                let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+                drop(api.replace(name, &params, &whole).await?);
             }
             replaced => drop(replaced?),
         }
@@ -130,9 +135,12 @@ impl Writer<'_> {
         if found.deletion_timestamp.is_none() {
             let same = Preconditions { uid: found.uid.clone(), resource_version: None };
             let params = DeleteParams::background().preconditions(same);
-            let deleted = self.api::<K>(name)?.delete(name, &params).await;
-            deleted.map_err(self.failed::<K>("delete", name))?;
-            self.applied.writes += 1;
+            match self.api::<K>(name)?.delete(name, &params).await {
+                Ok(_) => self.applied.writes += 1,
+                // Gone, or another one of this name.
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+                Err(source) => return Err(self.failed::<K>("delete", name)(source)),
+            }
         }
         let (kind, namespace) = (K::kind(&()).into_owned(), self.namespace.to_owned());
         Err(ApplyError::Leaving { kind, namespace, name: name.to_owned() })

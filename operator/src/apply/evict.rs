@@ -17,7 +17,9 @@ use crate::loss::{Eviction, NodeView, Standing, Target};
 pub struct Evicted {
     /// With what went along.
     pub pods: Vec<Eviction>,
-    /// Why not all did.
+    /// What is refused, or rests; the others went.
+    pub refused: Vec<ApplyError>,
+    /// Why no more did.
     pub failure: Option<ApplyError>,
 }
 
@@ -30,6 +32,7 @@ pub async fn evict(client: &Client, namespace: &str, evictions: &[Eviction], res
         match evictor.evict(eviction).await {
             Ok(true) => evicted.pods.push(eviction.clone()),
             Ok(false) => {}
+            Err(error) if error.is_refusal() => evicted.refused.push(error),
             Err(error) => {
                 evicted.failure = Some(error);
                 break;

@@ -19,10 +19,12 @@ impl Writer<'_> {
             self.keep::<StatefulSet>(&set.name);
             self.keep::<Service>(&set.name);
             self.keep::<PodDisruptionBudget>(&set.name);
-            self.scale(set, live).await?;
+            let done = self.scale(set, live).await;
+            self.go_on(done)?;
         }
         for pod in &held.stuck {
-            self.replace(pod).await?;
+            let done = self.replace(pod).await;
+            self.go_on(done)?;
         }
         Ok(())
     }

@@ -171,9 +171,11 @@ fn unreachable(condition: &'static str, view: &GatewayView) -> Finding {
 fn rolling(found: Finding, rollout: &Rollout) -> Finding {
     match rollout.words() {
         Some(words) if found.holds == Holds::True => {
-            Finding { reason: Reason::Rolling, message: format!("{}; {words}", found.message), ..found }
+            // A trouble of its own is worth more than that something rolls.
+            let is_good = found.reason.class() == Class::Good;
+            let reason = if is_good { Reason::Rolling } else { found.reason };
+            Finding { reason, message: format!("{}; {words}", found.message), ..found }
         }
-        // A trouble of its own is worth more than that something rolls.
         Some(words) if found.reason.class() == Class::Passing => {
             Finding { reason: Reason::Rolling, message: format!("{words}; {}", found.message), ..found }
         }

@@ -25,8 +25,8 @@ pub trait Shelved:
     + Send
     + 'static
 {
-    /// Whether nothing is lost where one is deleted and made again.
-    const HAS_NO_STATE: bool = false;
+    /// Whether no field of it is an API server's or somebody else's to choose: it can be replaced whole.
+    const IS_ALL_OURS: bool = false;
 
     /// Where.
     fn shelf(shelves: &Shelves) -> &Shelf<Self>;
@@ -75,7 +75,7 @@ impl Shelved for Deployment {
 }
 
 impl Shelved for PodDisruptionBudget {
-    const HAS_NO_STATE: bool = true;
+    const IS_ALL_OURS: bool = true;
 
     fn shelf(shelves: &Shelves) -> &Shelf<Self> {
         &shelves.disruption_budgets
@@ -87,7 +87,7 @@ impl Shelved for PodDisruptionBudget {
 }
 
 impl Shelved for NetworkPolicy {
-    const HAS_NO_STATE: bool = true;
+    const IS_ALL_OURS: bool = true;
 
     fn shelf(shelves: &Shelves) -> &Shelf<Self> {
         &shelves.network_policies

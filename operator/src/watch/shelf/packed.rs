@@ -5,7 +5,7 @@ use lz4_flex::block::{
 };
 use thiserror::Error;
 
-/// The first object, against which all are packed; it stays for as long as there is any.
+/// The first object that there ever was, against which all are packed.
 #[derive(Debug, Default)]
 pub(super) struct Packer {
     first: Box<[u8]>,
