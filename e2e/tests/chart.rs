@@ -227,7 +227,7 @@ async fn may(client: &Client, account: &str, attributes: Value) -> bool {
 }
 
 /// Group, resource, subresource and verbs that the operator needs where it looks after ShardClusters.
-const NEEDED: [(&str, &str, &str, &[&str]); 12] = [
+const NEEDED: [(&str, &str, &str, &[&str]); 13] = [
     ("shardcluster.io", "shardclusters", "", &["get", "list", "watch"]),
     ("shardcluster.io", "shardclusters", "status", &["patch"]),
     ("", "services", "", ALL),
@@ -237,9 +237,10 @@ const NEEDED: [(&str, &str, &str, &[&str]); 12] = [
     ("policy", "poddisruptionbudgets", "", ALL),
     ("networking.k8s.io", "networkpolicies", "", ALL),
     ("", "secrets", "", &["get", "create", "patch"]),
+    ("", "configmaps", "", &["get"]),
     ("", "pods", "", &["list", "watch", "delete"]),
     ("", "persistentvolumeclaims", "", &["list", "watch", "patch", "delete"]),
-    ("events.k8s.io", "events", "", &["create"]),
+    ("events.k8s.io", "events", "", &["list", "create"]),
 ];
 const ALL: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];

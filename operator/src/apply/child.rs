@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -79,7 +79,7 @@ impl Writer<'_> {
 
     /// An entry of somebody else's does not go with ours: another port of the same name, say. Applying leaves it there, so
     /// the lists that we name are written over first, and applied then to be known as ours. A field of somebody else's
-    /// that does not go with ours stays even so: then the whole object is.
+    /// that does not go with ours stays even so: then it is taken out.
     async fn overwrite<K: Shelved>(
         &mut self,
         api: &Api<K>,
@@ -90,10 +90,8 @@ impl Writer<'_> {
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         match api.patch(name, &params, &Patch::Merge(wanted)).await {
             Err(kube::Error::Api(status)) if status.is_invalid() && K::IS_ALL_OURS => {
-                let mut whole: K = serde_json::from_value(wanted.clone()).map_err(kube::Error::SerdeError)?;
-                whole.meta_mut().resource_version = found.resource_version();
-                let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-                drop(api.replace(name, &params, &whole).await?);
+                let alone = alone(wanted, &serde_json::to_value(found).map_err(kube::Error::SerdeError)?);
+                drop(api.patch(name, &params, &Patch::Merge(alone)).await?);
             }
             replaced => drop(replaced?),
         }
@@ -157,6 +155,17 @@ fn unseen(wanted: &Value) -> Value {
     let mut wanted = wanted.clone();
     wanted["metadata"]["resourceVersion"] = "1".into();
     wanted
+}
+
+/// Without the fields of the live object's spec that are not wanted.
+fn alone(wanted: &Value, live: &Value) -> Value {
+    let mut alone = wanted.clone();
+    if let (Some(spec), Some(live)) = (alone["spec"].as_object_mut(), live["spec"].as_object()) {
+        for field in live.keys() {
+            spec.entry(field.as_str()).or_insert(Value::Null);
+        }
+    }
+    alone
 }
 
 fn json<K: Shelved>(child: &K) -> Result<Value, ApplyError> {

@@ -25,7 +25,7 @@ pub trait Shelved:
     + Send
     + 'static
 {
-    /// Whether no field of it is an API server's or somebody else's to choose: it can be replaced whole.
+    /// Whether no field of it is an API server's or somebody else's to choose: what is not wanted there can be taken out.
     const IS_ALL_OURS: bool = false;
 
     /// Where.
