@@ -216,24 +216,30 @@ async fn what_is_not_as_it_was_seen_is_left() {
     };
     for standing in [silent, Standing::Gone] {
         let evicted = evict(&client, eviction(&uid, standing)).await;
-        assert!(evicted.pods.is_empty() && evicted.failure.is_none(), "the node is there: {evicted:?}");
+        assert!(
+            evicted.pods.is_empty() && evicted.failure.is_none() && evicted.refused.is_empty(),
+            "the node is there: {evicted:?}"
+        );
     }
     fleet.lose_node("a", lost).await;
     let earlier = Standing::Unreachable { since: lost - SignedDuration::from_secs(1) };
     for eviction in [eviction(&uid, earlier), eviction(&uid, Standing::Gone), eviction("another", silent)] {
         let evicted = evict(&client, eviction).await;
-        assert!(evicted.pods.is_empty() && evicted.failure.is_none(), "{evicted:?}");
+        assert!(
+            evicted.pods.is_empty() && evicted.failure.is_none() && evicted.refused.is_empty(),
+            "{evicted:?}"
+        );
     }
     let plane = shared().await.unwrap().unwrap();
     let nobody = plane.client_as(&fleet.namespace, "nobody").await.unwrap();
     let evicted = evict(&nobody, eviction(&uid, silent)).await;
-    let failure = evicted.failure.unwrap().to_string();
-    assert_eq!(failure, format!("cannot ask for the node of Pod {}/lone", fleet.namespace));
+    let refused: Vec<String> = evicted.refused.iter().map(ToString::to_string).collect();
+    assert_eq!(refused, [format!("cannot ask for the node of Pod {}/lone", fleet.namespace)]);
     assert_eq!(pods.get("lone").await.unwrap().uid(), pod.uid());
     let evicted = evict(&client, eviction(&uid, silent)).await;
     assert_eq!((evicted.pods.len(), evicted.failure.is_none()), (1, true));
     assert!(pods.get_opt("lone").await.unwrap().is_none(), "nobody has to confirm it");
     let evicted = evict(&client, eviction(&uid, silent)).await;
-    assert!(evicted.pods.is_empty() && evicted.failure.is_none(), "once");
+    assert!(evicted.pods.is_empty() && evicted.failure.is_none() && evicted.refused.is_empty(), "once");
     fleet.stop().await;
 }
