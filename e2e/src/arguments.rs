@@ -105,7 +105,7 @@ pub(crate) fn controller_manager(layout: Layout<'_>, options: Options) -> Vec<St
     let mut arguments = scheduler(layout);
     arguments.push(flag("service-account-private-key-file", &layout.accounts_key()));
     arguments.push("--use-service-account-credentials".to_owned());
-    // It has this API server for itself: by default it asks 20 times a second, and a thousand ShardClusters take half an hour.
+    // It has this API server for itself: by default it asks 20 times a second, which is two minutes for a hundred ShardClusters.
     arguments.extend(["--kube-api-qps=500", "--kube-api-burst=1000"].map(str::to_owned));
     arguments.extend(feature_gates(options));
     arguments
