@@ -57,16 +57,21 @@ impl Writer<'_> {
         self.keep::<K>(&name);
         let wanted = compare::stamped(json(desired)?);
         let found = live.iter().find(|child| child.name_any() == name);
-        let api = self.api::<K>(&name)?;
         match found {
             Some(child) if child.meta().deletion_timestamp.is_some() => return Ok(()),
             Some(child) if compare::holds(&wanted, &json(child)?) => return Ok(()),
             Some(_) => {}
-            None => match self.server_side(&api, &name, &unseen(&wanted)).await {
-                Err(kube::Error::Api(status)) if status.is_conflict() => self.make_way::<K>(&name).await?,
-                created => return created.map_err(self.failed::<K>("apply", &name)),
-            },
+            None => {
+                let api = self.api::<K>(&name)?;
+                match self.server_side(&api, &name, &unseen(&wanted)).await {
+                    Err(kube::Error::Api(status)) if status.is_conflict() => {
+                        self.make_way::<K>(&name).await?
+                    }
+                    created => return created.map_err(self.failed::<K>("apply", &name)),
+                }
+            }
         }
+        let api = self.api::<K>(&name)?;
         let written = match self.server_side(&api, &name, &wanted).await {
             Err(kube::Error::Api(status)) if status.is_invalid() => match found {
                 Some(found) => self.overwrite(&api, &name, &wanted, found).await,
