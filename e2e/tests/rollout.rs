@@ -4,90 +4,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test
 
 mod fixture;
-
-use std::collections::BTreeMap;
+mod rolling;
 
 use fixture::{Fleet, is_condition};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
+use rolling::{PLAN, SHARD, Seen, complete, ready_of, shard_pods, step_through};
 use serde_json::json;
 use shard_e2e::until;
 use shard_operator::crd::{ShardCluster, condition};
-
-const SHARD: &str = "shardcluster.io/shard";
-const PLAN: &str = "shardcluster.io/plan";
-
-/// A pod of a shard.
-#[derive(Clone, Debug)]
-struct Seen {
-    name: String,
-    shard: u32,
-    image: String,
-    plan: String,
-    ready: bool,
-}
-
-async fn shard_pods(fleet: &Fleet) -> Vec<Seen> {
-    let pods = fleet.api::<Pod>().list(&ListParams::default().labels(SHARD)).await.unwrap();
-    let seen = |pod: Pod| {
-        let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-        Some(Seen {
-            name: pod.name_any(),
-            shard: pod.labels().get(SHARD)?.parse().ok()?,
-            image: pod.spec.as_ref()?.containers[0].image.clone()?,
-            plan: pod.annotations().get(PLAN).cloned().unwrap_or_default(),
-            ready: conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True"),
-        })
-    };
-    pods.into_iter().filter_map(seen).collect()
-}
-
-/// Makes one pod ready that is not, until `is_over`; `check` sees the pods before each step.
-async fn step_through(fleet: &Fleet, what: &str, check: impl Fn(&[Seen]), is_over: impl Fn(&[Seen]) -> bool) {
-    until(what, || async {
-        let pods = shard_pods(fleet).await;
-        check(&pods);
-        if let Some(pod) = pods.iter().find(|pod| !pod.ready) {
-            make_ready(fleet, &pod.name).await;
-        }
-        is_over(&pods).then_some(())
-    })
-    .await;
-}
-
-async fn make_ready(fleet: &Fleet, name: &str) {
-    let status = json!({"status": {"phase": "Running", "podIP": "127.0.0.1", "conditions": [
-        {"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"},
-    ]}});
-    // It may have gone in between.
-    let _ = fleet.api::<Pod>().patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await;
-}
-
-fn ready_of<'a>(pods: &'a [Seen], is: impl Fn(&&'a Seen) -> bool) -> BTreeMap<u32, usize> {
-    let mut counts = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| pod.ready).filter(is) {
-        *counts.entry(pod.shard).or_default() += 1;
-    }
-    counts
-}
-
-async fn complete(fleet: &Fleet, shards: u32, replicas: usize) {
-    fleet.pods_run("tiny-bootstrap").await;
-    fleet.gateway_runs().await;
-    fleet.gateway_knows_the_manifest(shards);
-    let all = shards as usize * replicas;
-    step_through(
-        fleet,
-        "all pods are ready",
-        |_| {},
-        |pods| pods.iter().filter(|pod| pod.ready).count() == all,
-    )
-    .await;
-    fleet.gateway_completes();
-    fleet.until_status("it serves", |status| is_condition(status, condition::READY, "True", "Ready")).await;
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_moves_one_shard_at_a_time() {

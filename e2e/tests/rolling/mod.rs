@@ -13,8 +13,8 @@ use shard_operator::crd::condition;
 
 use crate::fixture::{Fleet, is_condition};
 
-const SHARD: &str = "shardcluster.io/shard";
-const PLAN: &str = "shardcluster.io/plan";
+pub(crate) const SHARD: &str = "shardcluster.io/shard";
+pub(crate) const PLAN: &str = "shardcluster.io/plan";
 
 /// A pod of a shard.
 #[derive(Clone, Debug)]

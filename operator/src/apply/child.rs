@@ -65,7 +65,7 @@ impl Writer<'_> {
                 let api = self.api::<K>(&name)?;
                 match self.server_side(&api, &name, &unseen(&wanted)).await {
                     Err(kube::Error::Api(status)) if status.is_conflict() => {
-                        self.make_way::<K>(&name).await?
+                        self.make_way::<K>(&name).await?;
                     }
                     created => return created.map_err(self.failed::<K>("apply", &name)),
                 }
