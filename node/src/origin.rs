@@ -9,6 +9,7 @@
 //! The program is up meanwhile; [`OriginStatus`] says how far it is.
 
 mod meter;
+mod progress;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, interval, sleep};
 
 use self::meter::Meter;
+use self::progress::Progress;
 use crate::config::{OriginConfig, SourceConfig};
 use crate::library::{Library, LibraryError, plan_name};
 use crate::report::{self, Console};
@@ -39,10 +41,6 @@ const SOON: Duration = Duration::from_secs(5);
 const MOST: Duration = Duration::from_secs(300);
 /// Where only a person can help: a source that refuses is not to be asked all the time.
 const SELDOM: Duration = Duration::from_secs(600);
-/// Between lines of progress on the console.
-const TELL: Duration = Duration::from_secs(10);
-/// Between two words to members about it.
-const ANNOUNCE: Duration = Duration::from_secs(5);
 /// Between looks at how far the hash is.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -299,69 +297,11 @@ impl Task {
     }
 
     fn progress(&self, state: State) -> Progress<'_> {
-        let now = Instant::now();
         self.status.send_modify(|status| {
             (status.state, status.percent, status.bytes, status.total) = (state, 0.0, 0, None);
             (status.bytes_per_s, status.eta_s) = (0.0, None);
         });
-        Progress { task: self, state, meter: Meter::new(now), told: now, announced: None, failed: true }
-    }
-}
-
-/// How far one step is, told in the status and, now and then, on the console.
-struct Progress<'a> {
-    task: &'a Task,
-    state: State,
-    meter: Meter,
-    told: Instant,
-    /// When members were told.
-    announced: Option<Instant>,
-    /// Members may know of a failure.
-    failed: bool,
-}
-
-impl Progress<'_> {
-    fn at(&mut self, bytes: u64, total: Option<u64>) {
-        let now = Instant::now();
-        let rate = self.meter.at(now, bytes);
-        let percent = total.map_or(0.0, |total| meter::percent(bytes, total));
-        self.task.status.send_modify(|status| {
-            if bytes > status.bytes && rate > 0.0 {
-                status.error = None;
-            }
-            (status.bytes, status.total, status.bytes_per_s) = (bytes, total, rate);
-            status.percent = percent;
-            status.eta_s = total.and_then(|total| meter::eta(bytes, total, rate));
-        });
-        self.announce(now, percent, bytes);
-        if now.duration_since(self.told) >= TELL {
-            self.told = now;
-            self.task.console.say(&report::origin_progress(self.state, &self.task.status.borrow()));
-        }
-    }
-
-    /// Not every byte is news for the whole fleet; that the trouble is over is.
-    fn announce(&mut self, now: Instant, percent: f64, bytes: u64) {
-        let fails = self.task.status.borrow().error.is_some();
-        let has_recovered = std::mem::replace(&mut self.failed, fails) && !fails;
-        let is_due = self.state == State::Fetching
-            && self.announced.is_none_or(|at| now.duration_since(at) >= ANNOUNCE);
-        if !is_due && !has_recovered {
-            return;
-        }
-        let before = self.task.known.read(Registry::own_origin);
-        let mut next = before.clone().unwrap_or_default();
-        if !fails {
-            next.error.clear();
-        }
-        if is_due {
-            self.announced = Some(now);
-            (next.percent, next.bytes) = (percent as u8 / 5 * 5, bytes);
-        }
-        let is_news = |before: &OriginProgress| before.percent != next.percent || before.error != next.error;
-        if before.as_ref().is_none_or(is_news) {
-            self.task.known.origin(next);
-        }
+        Progress::new(self, state)
     }
 }
 
