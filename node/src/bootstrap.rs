@@ -64,7 +64,9 @@ pub async fn run(config: ServerConfig, mut shutdown: Shutdown) -> Result<(), Ser
     let upload_limit = config.upload_limit;
     let shelf = Shelf::new(ShelfOptions { upload_limit, initial_seeding, ..ShelfOptions::default() });
     shelf.serve(network.streams())?;
-    let origin = config.origin.map(|origin| origin::spawn(origin, shelf.clone(), known.clone(), console));
+    let incarnation = config.incarnation;
+    let origin = |origin| origin::spawn(origin, incarnation, shelf.clone(), known.clone(), console);
+    let origin = config.origin.map(origin);
     let subject = Bootstrap { network: network.clone(), cluster: config.net.cluster, origin, shelf, started };
     diagnostics::start(config.diagnostics, subject, shutdown.clone()).await?;
     tokio::spawn(answer(network.clone(), requests, known, console));

@@ -155,6 +155,8 @@ pub struct ServerConfig {
     pub net: NetConfig,
     /// The model that it gives to nodes, if any.
     pub origin: Option<OriginConfig>,
+    /// What whoever started it calls this start of it; empty where nobody does.
+    pub incarnation: String,
     /// Where diagnostics are answered.
     pub diagnostics: SocketAddr,
     /// Bytes per second of model files to all peers together.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use shard_engine::config::{ConfigError, ModelConfig};
 use shard_engine::gguf::{Gguf, GgufError};
+use shard_wire::frame;
 use shard_wire::layers::LayerRange;
 use shard_wire::manifest::{self, Manifest, ManifestError};
 use thiserror::Error;
@@ -116,9 +117,8 @@ pub struct Library {
 }
 
 /// Short name of a plan: 16 hex digits of a hash over model, manifest, layer starts and wire version.
-pub fn plan_name(manifest: &Manifest, manifest_sha256: &str) -> String {
+pub fn plan_name(manifest: &Manifest, manifest_sha256: &str, wire: u8) -> String {
     let starts: Vec<String> = manifest.layer_starts.iter().map(u32::to_string).collect();
-    let wire = shard_wire::frame::VERSION;
     let text = format!("{}\n{manifest_sha256}\n{}\n{wire}\n", manifest.model_sha256, starts.join(","));
     hex::encode(&Sha256::digest(text.as_bytes())[..8])
 }
@@ -129,14 +129,14 @@ pub fn manifest_sha256(manifest: &Manifest) -> String {
     hash::sha256(&manifest.to_bytes().unwrap_or_default())
 }
 
-/// A manifest that was received for a plan.
+/// A manifest that was received for a plan of this wire version.
 ///
 /// # Errors
 /// Where it is no manifest; `Ok(None)` where it is another plan's.
-pub fn manifest_of_plan(bytes: &[u8], plan: &str) -> Result<Option<Manifest>, ManifestError> {
+pub fn manifest_of_plan(bytes: &[u8], plan: &str, wire: u8) -> Result<Option<Manifest>, ManifestError> {
     let manifest = Manifest::from_bytes(bytes)?;
     let sha256 = hash::sha256(bytes);
-    Ok((plan_name(&manifest, &sha256) == plan).then_some(manifest))
+    Ok((plan_name(&manifest, &sha256, wire) == plan).then_some(manifest))
 }
 
 impl Library {
@@ -157,7 +157,7 @@ impl Library {
 
     fn new(dir: &Path, manifest: Manifest, bytes: Vec<u8>) -> Self {
         let sha256 = hash::sha256(&bytes);
-        let plan = plan_name(&manifest, &sha256);
+        let plan = plan_name(&manifest, &sha256, frame::VERSION);
         Self { dir: dir.to_owned(), manifest, bytes, sha256, plan }
     }
 

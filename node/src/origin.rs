@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shard_wire::command::{MAX_ERROR, OriginProgress, TorrentFile, TorrentPlan, Torrents};
-use shard_wire::manifest;
+use shard_wire::{frame, manifest};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
@@ -124,9 +124,11 @@ impl OriginError {
     }
 }
 
-/// Gets the model in the background, puts it on the shelf and says so to members. The status is whole from the beginning.
+/// Gets the model in the background, puts it on the shelf and says so to members: at once that it is here, and what its
+/// `incarnation` is. The status is whole from the beginning.
 pub fn spawn(
     config: OriginConfig,
+    incarnation: String,
     shelf: Shelf,
     known: Known,
     console: Console,
@@ -135,6 +137,7 @@ pub fn spawn(
         OriginConfig::Split(dir) => dir.display().to_string(),
         OriginConfig::Model { source, .. } => source.source.to_string(),
     };
+    known.origin(OriginProgress { wire_version: frame::VERSION, incarnation, ..OriginProgress::default() });
     let (status, watched) = watch::channel(OriginStatus { source, ..OriginStatus::default() });
     tokio::spawn(async move { Task { shelf, known, console, status }.run(config).await });
     watched
@@ -242,7 +245,7 @@ impl Task {
                 counters.0.fetch_add(more, Ordering::Relaxed);
             };
             let views = Views::open(&obtained.path, &shards, obtained.sha256.as_deref(), &listen)?;
-            let plan = plan_name(&views.manifest, &views.manifest_sha256);
+            let plan = plan_name(&views.manifest, &views.manifest_sha256, frame::VERSION);
             let names: Vec<TorrentFile> = views.manifest.files.iter().map(torrent_file).collect();
             Ok(Origin {
                 plan,
@@ -280,7 +283,8 @@ impl Task {
     fn ready(&self, plan: &str, manifest_sha256: &str, bytes: u64, files: Vec<TorrentFile>) {
         self.console.say(&report::origin_ready(plan, manifest_sha256, bytes, files.len()));
         let named = TorrentPlan { plan: plan.to_owned(), origin: true, seeders: Vec::new() };
-        let origin = Some(OriginProgress { percent: 100, bytes, error: String::new() });
+        let known = self.known.read(Registry::own_origin).unwrap_or_default();
+        let origin = Some(OriginProgress { percent: 100, bytes, error: String::new(), ..known });
         self.known.own(Torrents { files, plans: vec![named], origin });
         self.status.send_modify(|status| {
             *status = OriginStatus {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::PeerId;
+use shard_wire::frame;
 use shard_wire::manifest::Manifest;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -50,6 +51,17 @@ pub enum PlanError {
         /// What the manifest has.
         count: u32,
     },
+    /// The origin speaks another wire version.
+    #[error(
+        "plan {plan} is of wire version {found}, this program speaks {}: run the release of its origin",
+        frame::VERSION
+    )]
+    WireVersion {
+        /// The plan.
+        plan: String,
+        /// Its wire version.
+        found: u8,
+    },
     /// Nobody gave it.
     #[error("the manifest of plan {plan} could not be had from any of {peers} peers: {last}")]
     NotGiven {
@@ -68,7 +80,7 @@ pub enum PlanError {
 impl PlanError {
     /// The plan does not fit what the user says: asking again changes nothing.
     fn is_of_plan(&self) -> bool {
-        matches!(self, Self::Unexpected { .. } | Self::NoSuchShard { .. })
+        matches!(self, Self::Unexpected { .. } | Self::NoSuchShard { .. } | Self::WireVersion { .. })
     }
 }
 
@@ -164,6 +176,10 @@ impl Plans {
     }
 
     async fn adopt(&self, plan: &str) -> Result<Library, PlanError> {
+        let found = self.known.read(|registry| registry.wire_version(plan));
+        if found != frame::VERSION {
+            return Err(PlanError::WireVersion { plan: plan.to_owned(), found });
+        }
         let peers = self.peers(plan);
         let (mut last, mut control) = ("nobody is known to have it".to_owned(), self.network.streams());
         for peer in &peers {
@@ -171,7 +187,7 @@ impl Plans {
                 last = format!("{peer}: {error}");
                 continue;
             }
-            match fetch::manifest(&mut control, *peer, plan).await {
+            match fetch::manifest(&mut control, *peer, plan, found).await {
                 Ok(manifest) => {
                     expect(&self.expected, plan, &manifest)?;
                     let dir = self.dir.clone();

@@ -13,6 +13,7 @@ use shard_node::net::{self, DhtMode, NetConfig, Network, Transport};
 use shard_node::store::split::{Shards, SplitRequest, split};
 use shard_node::torrent::fetch::{self, FetchError};
 use shard_node::torrent::serve::Shelf;
+use shard_wire::frame;
 use shard_wire::torrent::Status;
 use tempfile::TempDir;
 
@@ -121,7 +122,8 @@ async fn a_peer_learns_the_plan_and_believes_nothing_that_does_not_match_its_has
     let id = asker.dial(Some(seeder.local_peer()), seeder.listen_addresses().await).await.expect("dials");
     let mut control = asker.streams();
 
-    let manifest = fetch::manifest(&mut control, id, &library.plan).await.expect("the manifest");
+    let manifest =
+        fetch::manifest(&mut control, id, &library.plan, frame::VERSION).await.expect("the manifest");
     assert_eq!(manifest, library.manifest);
     assert_eq!(manifest_sha256(&manifest), library.sha256);
     let file = manifest.file("shard-1.gguf").expect("named");
@@ -129,7 +131,8 @@ async fn a_peer_learns_the_plan_and_believes_nothing_that_does_not_match_its_has
     let gguf = Gguf::read(Cursor::new(&header), file.size).expect("a whole header");
     assert!(gguf.tensor("blk.3.attn_q.weight").is_some());
 
-    let unknown = fetch::manifest(&mut control, id, "0123456789abcdef").await.expect_err("unknown");
+    let unknown =
+        fetch::manifest(&mut control, id, "0123456789abcdef", frame::VERSION).await.expect_err("unknown");
     assert!(matches!(unknown, FetchError::Status(Status::NotFound)), "{unknown}");
     // The same file, but other bytes by now: the asker notices.
     let path = dir.path().join("shard-1.gguf");

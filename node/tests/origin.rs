@@ -21,6 +21,7 @@ use shard_node::net::{DhtMode, hex};
 use shard_node::store::hash::sha256;
 use shard_node::store::split::{Shards, SplitRequest, split};
 use shard_node::torrent::{PROTOCOL, fetch};
+use shard_wire::frame;
 use shard_wire::manifest::Manifest;
 use shard_wire::torrent::{ANSWER_LEN, Kind, Request, Status, decode_answer};
 use tempfile::TempDir;
@@ -160,7 +161,8 @@ async fn check_served(server: &Server, model: &Path, shards: Shards) {
     let address = multiaddr(&format!("/ip4/127.0.0.1/tcp/{}", server.port));
     let id = deadline(peer.network.dial(None, vec![address])).await.unwrap();
     let plan = origin["plan"].as_str().unwrap();
-    let manifest = deadline(fetch::manifest(&mut peer.network.streams(), id, plan)).await.unwrap();
+    let manifest =
+        deadline(fetch::manifest(&mut peer.network.streams(), id, plan, frame::VERSION)).await.unwrap();
     assert!(manifest.to_bytes().unwrap() == bytes);
     let served = deadline(pieces(&peer, id, &manifest)).await;
     for (file, served) in manifest.files.iter().zip(served) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use libp2p::PeerId;
+use shard_wire::frame;
 use shard_wire::layers::LayerRange;
 use shard_wire::pipeline::{
     Download, ManifestSummary, NextPlan, Origin, PipelineStatus, Probe, ReplicaStatus, ShardStatus,
@@ -134,6 +135,7 @@ impl ClusterView {
             manifest: manifest.map(|manifest| manifest.summary.clone()),
             shards,
             next_plan: facts.next.as_ref().map(|next| self.next(next, facts)),
+            wire_version: frame::VERSION,
         }
     }
 

@@ -24,7 +24,7 @@ pub use swarm::{SwarmArgs, UploadArgs};
 pub use up::{UpArgs, UpPorts};
 
 use self::source::OriginArgs;
-use super::values::{duration, plan, port};
+use super::values::{duration, incarnation, plan, port};
 use super::{ConfigError, Expected, GatewayConfig, ListenerConfig, MAX_SHARDS, ServerConfig};
 
 /// The bootstrap of a fleet: the DHT entry that stores its records, and the origin of its model.
@@ -48,6 +48,9 @@ pub struct ServerArgs {
     diagnostics_port: u16,
     #[command(flatten)]
     origin: OriginArgs,
+    /// Name of this start of the origin; /api/v1/pipeline repeats it, so that whoever replaces the program sees when the new one is heard
+    #[arg(long = c::INCARNATION.flag, env = c::INCARNATION.env, value_name = "NAME", value_parser = incarnation)]
+    incarnation: Option<String>,
     #[command(flatten)]
     upload: UploadArgs,
     #[command(flatten)]
@@ -63,7 +66,8 @@ impl ServerArgs {
         let net = self.net.resolve(self.port, Vec::new());
         let diagnostics = SocketAddr::new(net.listen, self.diagnostics_port);
         let (origin, upload_limit) = (self.origin.resolve()?, self.upload.upload_limit);
-        Ok(ServerConfig { net, origin, diagnostics, upload_limit, run: self.run.resolve() })
+        let (incarnation, run) = (self.incarnation.unwrap_or_default(), self.run.resolve());
+        Ok(ServerConfig { net, origin, incarnation, diagnostics, upload_limit, run })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use shard_wire::command::MAX_INCARNATION;
+
 use super::CLUSTER_NAME_BYTES;
 
 /// A port, or the hint that Kubernetes has set the variable: a Service named `llama` makes every pod of its namespace see
@@ -27,6 +29,14 @@ pub(super) fn sha256(text: &str) -> Result<String, String> {
 pub(super) fn plan(text: &str) -> Result<String, String> {
     if text.len() != 16 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
         return Err("expected 16 digits from 0 to 9 and a to f, as /api/v1/pipeline has them".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// What a start of an origin is called.
+pub(super) fn incarnation(text: &str) -> Result<String, String> {
+    if text.len() > MAX_INCARNATION || text.chars().any(char::is_control) {
+        return Err(format!("expected at most {MAX_INCARNATION} bytes without control characters"));
     }
     Ok(text.to_owned())
 }

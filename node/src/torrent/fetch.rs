@@ -45,15 +45,20 @@ pub enum FetchError {
     TooLarge(u64),
 }
 
-/// The manifest of a plan, from one peer.
+/// The manifest of a plan of this wire version, from one peer.
 ///
 /// # Errors
 /// See [`FetchError`]; another peer may have it.
-pub async fn manifest(control: &mut Control, peer: PeerId, plan: &str) -> Result<Manifest, FetchError> {
+pub async fn manifest(
+    control: &mut Control,
+    peer: PeerId,
+    plan: &str,
+    wire: u8,
+) -> Result<Manifest, FetchError> {
     let mut stream = open(control, peer).await?;
     let request = Request { kind: Kind::Manifest, length: 0, offset: 0, what: plan_key(plan) };
     let bytes = ask(&mut stream, request, manifest::MAX_BYTES).await?;
-    manifest_of_plan(&bytes, plan)?.ok_or(FetchError::Wrong("a manifest"))
+    manifest_of_plan(&bytes, plan, wire)?.ok_or(FetchError::Wrong("a manifest"))
 }
 
 /// The header of a file of the manifest, from one peer: its first piece.

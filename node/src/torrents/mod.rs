@@ -15,7 +15,8 @@ use std::time::Duration;
 use libp2p::PeerId;
 use shard_wire::command::{FileList, OriginProgress, TorrentFile, Torrents};
 use shard_wire::message::{Request, Response, Status};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 pub use registry::{Full, Registry};
@@ -94,6 +95,12 @@ impl Known {
         self.lock().list(name)
     }
 
+    fn left(&self, peer: &PeerId) {
+        if self.lock().left(peer) {
+            self.bump();
+        }
+    }
+
     fn forget(&self, peer: &PeerId) {
         if self.lock().forget(peer) {
             self.bump();
@@ -161,10 +168,11 @@ fn answered(response: Response) -> Result<Torrents, String> {
     Ok(torrents)
 }
 
-/// Syncs with each bootstrap when it is reached, and with all of them when what this node has changes.
+/// Syncs with each bootstrap when it is reached, and with all of them when what this node has changes. What one said that
+/// is gone is still where to ask; only that it is there is not so.
 pub async fn follow(network: Network, known: Known, console: Console, mut reached: mpsc::Receiver<PeerId>) {
     let mut bootstraps: Vec<PeerId> = Vec::new();
-    let mut own = known.own_changes();
+    let (mut own, mut events) = (known.own_changes(), network.events());
     loop {
         let now = tokio::select! {
             peer = reached.recv() => match peer {
@@ -179,6 +187,11 @@ pub async fn follow(network: Network, known: Known, console: Console, mut reache
                 Ok(()) => bootstraps.clone(),
                 Err(_) => return,
             },
+            event = events.recv() => {
+                let Some(gone) = gone(event, &network, &known).await else { return };
+                gone.iter().for_each(|peer| known.left(peer));
+                continue;
+            }
         };
         for peer in now {
             tokio::spawn(sync_again(network.clone(), known.clone(), console, peer));
@@ -208,21 +221,30 @@ pub async fn pass_on(network: Network, known: Known) {
                 changes.mark_unchanged();
                 tell(&network, &known);
             }
-            event = events.recv() => match event {
-                Ok(NetEvent::Disconnected { peer, .. }) => {
+            event = events.recv() => {
+                let Some(gone) = gone(event, &network, &known).await else { return };
+                for peer in gone {
                     known.forget(&peer);
                     network.keep(peer, false).await;
                 }
-                Ok(_) => {}
-                Err(broadcast::error::RecvError::Lagged(_)) => {
-                    let Ok(snapshot) = network.snapshot().await else { return };
-                    let connected: BTreeSet<PeerId> = snapshot.peers.iter().map(|entry| entry.peer).collect();
-                    let members = known.read(Registry::members);
-                    members.iter().filter(|peer| !connected.contains(peer)).for_each(|peer| known.forget(peer));
-                }
-                Err(broadcast::error::RecvError::Closed) => return,
-            },
+            }
         }
+    }
+}
+
+/// Who is not connected any more; `None` where the network has ended.
+async fn gone(event: Result<NetEvent, RecvError>, network: &Network, known: &Known) -> Option<Vec<PeerId>> {
+    match event {
+        Ok(NetEvent::Disconnected { peer, .. }) => Some(vec![peer]),
+        Ok(_) => Some(Vec::new()),
+        Err(RecvError::Lagged(_)) => {
+            let snapshot = network.snapshot().await.ok()?;
+            let connected: BTreeSet<PeerId> = snapshot.peers.iter().map(|entry| entry.peer).collect();
+            let mut members = known.read(Registry::members);
+            members.retain(|peer| !connected.contains(peer));
+            Some(members)
+        }
+        Err(RecvError::Closed) => None,
     }
 }
 

@@ -3,12 +3,13 @@
 //! A node tells its bootstraps what it has; a bootstrap tells everybody the union. These are hints where to ask: what a
 //! peer gives is verified piece by piece, whoever named it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use libp2p::PeerId;
 use shard_wire::command::{
     FileList, MAX_FILES, MAX_PLANS, MAX_SEEDERS, OriginProgress, TorrentFile, TorrentPlan, Torrents,
 };
+use shard_wire::frame;
 use thiserror::Error;
 
 /// Entries of all peers together: 256 nodes that each have 64 files, and room to spare.
@@ -27,6 +28,8 @@ pub struct Registry {
     own: Torrents,
     /// The last word of every peer.
     reports: HashMap<PeerId, Torrents>,
+    /// Those of them that are not connected.
+    away: HashSet<PeerId>,
     /// Whose origin's plan became another one last: of several origins that differ, the others are to follow.
     latest_origin: Option<PeerId>,
     entries: usize,
@@ -35,7 +38,8 @@ pub struct Registry {
 impl Registry {
     /// Nothing is known yet.
     pub fn new(local: PeerId) -> Self {
-        Self { local, own: Torrents::default(), reports: HashMap::new(), latest_origin: None, entries: 0 }
+        let (own, reports, away) = (Torrents::default(), HashMap::new(), HashSet::new());
+        Self { local, own, reports, away, latest_origin: None, entries: 0 }
     }
 
     /// This node has these files, and the manifests of these plans. True where that is new.
@@ -65,7 +69,7 @@ impl Registry {
         let size = |report: &Torrents| report.files.len() + report.plans.len();
         let old = self.reports.get(&peer);
         if old == Some(&report) {
-            return Ok(false);
+            return Ok(self.away.remove(&peer));
         }
         let entries = self.entries - old.map_or(0, size) + size(&report);
         if entries > MAX_ENTRIES {
@@ -76,6 +80,7 @@ impl Registry {
         if plan.is_some() && plan != old.and_then(origin_plan) {
             self.latest_origin = Some(peer);
         }
+        self.away.remove(&peer);
         self.reports.insert(peer, report);
         Ok(true)
     }
@@ -85,8 +90,14 @@ impl Registry {
         self.reports.keys().copied().collect()
     }
 
-    /// A peer is gone. True where it had said something.
+    /// A peer is gone, and what it said holds. True where it had said something.
+    pub fn left(&mut self, peer: &PeerId) -> bool {
+        self.reports.contains_key(peer) && self.away.insert(*peer)
+    }
+
+    /// A peer is gone, and what it said with it. True where it had said something.
     pub fn forget(&mut self, peer: &PeerId) -> bool {
+        self.away.remove(peer);
         let Some(report) = self.reports.remove(peer) else { return false };
         self.entries -= report.files.len() + report.plans.len();
         true
@@ -124,11 +135,21 @@ impl Registry {
         }
     }
 
-    /// How far the origin is: this node, or what others say of theirs, of several that get on the one that is furthest.
+    /// How far the origin is: this node, or what others say of theirs, of several that are there and get on the one that is
+    /// furthest. The start of one that is away is not told: another one may have begun.
     pub fn origin(&self) -> Option<OriginProgress> {
-        let others = self.reports.values().filter_map(|report| report.origin.as_ref());
-        let furthest = || others.max_by_key(|origin| (origin.error.is_empty(), origin.percent, origin.bytes));
-        self.own.origin.as_ref().or_else(furthest).cloned()
+        if self.own.origin.is_some() {
+            return self.own.origin.clone();
+        }
+        let others = self.reports.iter().filter_map(|(peer, report)| {
+            let origin = report.origin.as_ref()?;
+            Some((!self.away.contains(peer), origin))
+        });
+        let (is_there, origin) = others.max_by_key(|(is_there, origin)| {
+            (*is_there, origin.error.is_empty(), origin.percent, origin.bytes)
+        })?;
+        let incarnation = if is_there { origin.incarnation.clone() } else { String::new() };
+        Some(OriginProgress { incarnation, ..origin.clone() })
     }
 
     /// How far this node is, where it is an origin.
@@ -141,6 +162,14 @@ impl Registry {
         let latest = self.latest_origin.and_then(|peer| self.reports.get(&peer));
         let others = latest.into_iter().chain(self.reports.values());
         [&self.own].into_iter().chain(others).find_map(origin_plan)
+    }
+
+    /// The wire version that a plan is of: what the origin says whose plan it is, else this node's own.
+    pub fn wire_version(&self, plan: &str) -> u8 {
+        let is_its_origin = |report: &&Torrents| origin_plan(report) == Some(plan);
+        let report = self.reports.values().find(is_its_origin);
+        let told = report.and_then(|report| report.origin.as_ref()).map(|origin| origin.wire_version);
+        told.filter(|version| *version != 0).unwrap_or(frame::VERSION)
     }
 
     /// Others that have a file.
@@ -307,6 +336,44 @@ mod tests {
         assert_eq!(registry.origin_plan(), Some("newer"));
         registry.own(has(&[], &[plan("mine", true)]));
         assert_eq!(registry.origin_plan(), Some("mine"));
+    }
+
+    #[test]
+    fn the_start_of_an_origin_is_told_while_it_is_there() {
+        let [me, old, new] = [(); 3].map(|()| PeerId::random());
+        let mut registry = Registry::new(me);
+        let says = |percent, incarnation: &str| {
+            let incarnation = incarnation.to_owned();
+            let origin = OriginProgress { percent, incarnation, ..OriginProgress::default() };
+            Torrents { origin: Some(origin), ..Torrents::default() }
+        };
+        let told = |registry: &Registry| {
+            registry.origin().map(|origin| (origin.percent, origin.incarnation)).unwrap()
+        };
+        assert_eq!(registry.on_report(old, says(100, "1")), Ok(true));
+        assert_eq!(told(&registry), (100, "1".into()));
+        assert!(registry.left(&old) && !registry.left(&old) && !registry.left(&new));
+        assert_eq!(told(&registry), (100, String::new()));
+        assert_eq!(registry.on_report(new, says(5, "2")), Ok(true));
+        assert_eq!(told(&registry), (5, "2".into()), "it is there");
+        // The first one lost its connection only.
+        assert_eq!(registry.on_report(old, says(100, "1")), Ok(true));
+        assert_eq!(told(&registry), (100, "1".into()));
+    }
+
+    #[test]
+    fn a_plan_is_of_the_wire_version_that_its_origin_speaks() {
+        let [me, bootstrap] = [(); 2].map(|()| PeerId::random());
+        let mut registry = Registry::new(me);
+        assert_eq!(registry.wire_version("p"), frame::VERSION);
+        for (told, expected) in [(0, frame::VERSION), (9, 9)] {
+            let origin = OriginProgress { wire_version: told, ..OriginProgress::default() };
+            let report =
+                Torrents { origin: Some(origin), ..has(&[], &[plan("p", true), plan("old", false)]) };
+            registry.on_report(bootstrap, report).unwrap();
+            assert_eq!(registry.wire_version("p"), expected);
+            assert_eq!(registry.wire_version("old"), frame::VERSION, "it is not the origin's");
+        }
     }
 
     #[test]

@@ -81,9 +81,10 @@ impl Assigner {
     /// How many shards the origin's plan has, or that of whoever has a manifest.
     async fn learn(&self) -> Option<u32> {
         let plan = self.known.read(|registry| registry.plan_to_adopt(None))?;
+        let wire = self.known.read(|registry| registry.wire_version(&plan));
         let mut control = self.network.streams();
         for peer in self.known.read(|registry| registry.manifest_seeders(&plan)) {
-            match fetch::manifest(&mut control, peer, &plan).await {
+            match fetch::manifest(&mut control, peer, &plan, wire).await {
                 Ok(manifest) => return Some(manifest.layer_starts.len() as u32),
                 Err(error) => tracing::debug!(%peer, plan, "the manifest could not be had: {error}"),
             }

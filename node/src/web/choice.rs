@@ -5,27 +5,28 @@
 //!                            └───── the origin's plan is whole, and tokens have gone through it ─────▲
 //! ```
 
-use crate::cluster::{ClusterView, PlanView};
+use crate::cluster::PlanView;
 
 /// The plan that is nearest to complete: of equals the origin's, then the one that is served.
 pub(super) fn best<'a>(
-    view: &'a ClusterView,
+    plans: &[&'a PlanView],
     served: Option<&str>,
     origin: Option<&str>,
 ) -> Option<&'a PlanView> {
     let is = |plan: &PlanView, name: Option<&str>| name == Some(&plan.name);
-    view.plans().min_by_key(|plan| (plan.lacks(), !is(plan, origin), !is(plan, served)))
+    plans.iter().copied().min_by_key(|plan| (plan.lacks(), !is(plan, origin), !is(plan, served)))
 }
 
 /// The plan to serve: the best, but a whole one is left only for one that is proved.
 pub(super) fn served<'a>(
-    view: &'a ClusterView,
+    plans: &[&'a PlanView],
     served: Option<&str>,
     origin: Option<&str>,
     is_proved: impl Fn(&str) -> bool,
 ) -> Option<&'a PlanView> {
-    let best = best(view, served, origin)?;
-    let whole = view.plans().find(|plan| Some(plan.name.as_str()) == served && plan.missing.is_empty());
+    let best = best(plans, served, origin)?;
+    let is_whole = |plan: &&PlanView| Some(plan.name.as_str()) == served && plan.missing.is_empty();
+    let whole = plans.iter().copied().find(is_whole);
     Some(whole.filter(|_| !is_proved(&best.name)).unwrap_or(best))
 }
 
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     /// Plans by name, and how many layers each lacks; those with more replicas first.
-    fn view(plans: &[(&str, u32)]) -> ClusterView {
+    fn views(plans: &[(&str, u32)]) -> Vec<PlanView> {
         let plan = |(name, lacks): &(&str, u32)| PlanView {
             name: (*name).into(),
             model_name: String::new(),
@@ -45,8 +46,7 @@ mod tests {
             shards: Vec::new(),
             missing: (*lacks > 0).then_some(LayerRange { start: 0, end: *lacks }).into_iter().collect(),
         };
-        let mut plans = plans.iter().map(plan);
-        ClusterView { plan: plans.next(), others: plans.collect(), replicas: Vec::new() }
+        plans.iter().map(plan).collect()
     }
 
     #[test]
@@ -74,10 +74,12 @@ mod tests {
             (&[("a", 0), ("b", 0)], None, Some("b"), &[], "b"),
         ];
         for (plans, now, origin, proved, expected) in table {
-            let view = view(plans);
-            let chosen = served(&view, *now, *origin, |plan| proved.contains(&plan)).unwrap();
+            let views = views(plans);
+            let chosen =
+                served(&views.iter().collect::<Vec<_>>(), *now, *origin, |plan| proved.contains(&plan))
+                    .unwrap();
             assert_eq!(&chosen.name, expected, "{plans:?}, {now:?} is served, {origin:?} is the origin's");
         }
-        assert_eq!(served(&ClusterView::default(), Some("a"), Some("a"), |_| true), None);
+        assert_eq!(served(&[], Some("a"), Some("a"), |_| true), None);
     }
 }

@@ -6,6 +6,7 @@ use libp2p::PeerId;
 use libp2p_stream::Control;
 use shard_engine::config::ModelConfig;
 use shard_engine::gguf::Gguf;
+use shard_wire::frame;
 use shard_wire::manifest::{self, Manifest};
 use shard_wire::pipeline::{ManifestShard, ManifestSummary};
 use thiserror::Error;
@@ -62,7 +63,9 @@ pub(super) async fn learn(control: &mut Control, view: &ClusterView) -> Result<O
     let contexts = serving().map(|replica| replica.shard.capabilities.context_length);
     let context_length = contexts.filter(|positions| *positions > 0).min();
     let replicas = serving().map(|replica| (replica.peer, replica.shard.shard_id));
-    let Some((mut learned, gguf)) = first_of(control, &plan.name, replicas).await? else { return Ok(None) };
+    let Some((mut learned, gguf)) = first_of(control, &plan.name, frame::VERSION, replicas).await? else {
+        return Ok(None);
+    };
     let about = About {
         plan: plan.name.clone(),
         name: plan.model_name.clone(),
@@ -73,28 +76,31 @@ pub(super) async fn learn(control: &mut Control, view: &ClusterView) -> Result<O
     Ok(Some(learned))
 }
 
-/// Learns of a plan that nobody serves yet what its manifest says, from one of those that have its files.
+/// Learns of a plan that nobody serves to this gateway, yet or ever, what its manifest says, from one of those that have
+/// its files.
 ///
 /// # Errors
 /// What the last of them said; `Ok(None)` where there are none.
 pub(super) async fn describe(
     control: &mut Control,
     plan: &str,
+    wire: u8,
     seeders: Vec<PeerId>,
 ) -> Result<Option<Learned>, LearnError> {
     let first_shards = seeders.into_iter().map(|peer| (peer, 0));
-    Ok(first_of(control, plan, first_shards).await?.map(|(learned, _)| learned))
+    Ok(first_of(control, plan, wire, first_shards).await?.map(|(learned, _)| learned))
 }
 
 /// From the first peer that gives the manifest, and the header of the shard that is named with it.
 async fn first_of(
     control: &mut Control,
     plan: &str,
+    wire: u8,
     peers: impl Iterator<Item = (PeerId, u32)>,
 ) -> Result<Option<(Learned, Gguf)>, LearnError> {
     let mut result = Ok(None);
     for (peer, shard) in peers {
-        match learn_from(control, peer, plan, shard).await {
+        match learn_from(control, (peer, shard), plan, wire).await {
             Ok(learned) => return Ok(Some(learned)),
             Err(error) => {
                 tracing::debug!(%peer, "the plan could not be learned: {error}");
@@ -107,11 +113,11 @@ async fn first_of(
 
 async fn learn_from(
     control: &mut Control,
-    peer: PeerId,
+    (peer, shard): (PeerId, u32),
     plan: &str,
-    shard: u32,
+    wire: u8,
 ) -> Result<(Learned, Gguf), LearnError> {
-    let manifest = fetch::manifest(control, peer, plan).await?;
+    let manifest = fetch::manifest(control, peer, plan, wire).await?;
     let name = manifest::shard_name(shard as usize);
     let file = manifest.file(&name).ok_or(LearnError::NoShard(shard))?;
     let header = fetch::header(control, peer, file).await?;

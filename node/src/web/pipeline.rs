@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
+use shard_wire::frame;
 use shard_wire::pipeline::{Origin, PipelineStatus, Probe};
 use shard_wire::session::Sampling;
 use thiserror::Error;
@@ -23,7 +24,7 @@ use super::choice;
 use super::facts::{LearnError, Learned, describe, learn};
 use super::track::{Need, Track};
 use crate::clock::now_ms;
-use crate::cluster::{ClusterView, Facts, NextFacts};
+use crate::cluster::{ClusterView, Facts, NextFacts, PlanView};
 use crate::front::Front;
 use crate::model::Model;
 use crate::net::Network;
@@ -60,6 +61,7 @@ impl Pipeline {
             status: status_out,
             origin: None,
             described: None,
+            foreign: None,
             served: None,
             tracks: Vec::new(),
             work: JoinSet::new(),
@@ -100,6 +102,8 @@ struct Task {
     origin: Option<String>,
     /// The plan that nodes are to serve, where nobody does.
     described: Option<String>,
+    /// The origin's plan and its wire version, where this program does not speak it.
+    foreign: Option<(String, u8)>,
     /// The plan that is served.
     served: Option<String>,
     /// The plans of interest: the one that is served, those that may take its place.
@@ -141,16 +145,23 @@ impl Task {
     }
 
     fn look_at_origin(&mut self) {
-        let (progress, plan, described) = self.known.read(|registry| {
+        let (progress, plan, described, wire) = self.known.read(|registry| {
             let plan = registry.origin_plan().map(str::to_owned);
-            (registry.origin().unwrap_or_default(), plan, registry.plan_to_adopt(None))
+            let wire = plan.as_ref().map(|plan| registry.wire_version(plan));
+            (registry.origin().unwrap_or_default(), plan, registry.plan_to_adopt(None), wire)
         });
         self.facts.origin = Origin {
             percent: f32::from(progress.percent),
             bytes: progress.bytes,
             plan: plan.clone().unwrap_or_default(),
             error: progress.error,
+            wire_version: progress.wire_version,
+            incarnation: progress.incarnation,
         };
+        // While there is no origin its last word holds.
+        if let Some(told) = plan.clone().zip(wire) {
+            self.foreign = Some(told).filter(|(_, wire)| *wire != frame::VERSION);
+        }
         (self.origin, self.described) = (plan, described);
         self.look_at_seeders();
     }
@@ -171,12 +182,15 @@ impl Task {
     fn observe(&mut self, view: &Arc<ClusterView>) -> Arc<ClusterView> {
         let Activity { load, passed } = self.front.activity.borrow().clone();
         let now = Instant::now();
-        let best = choice::best(view, self.served.as_deref(), self.origin.as_deref());
+        let is_foreign =
+            |plan: &PlanView| self.foreign.as_ref().is_some_and(|(foreign, _)| *foreign == plan.name);
+        let spoken: Vec<&PlanView> = view.plans().filter(|plan| !is_foreign(plan)).collect();
+        let best = choice::best(&spoken, self.served.as_deref(), self.origin.as_deref());
         let best = best.map(|plan| plan.name.clone());
         self.follow(best.clone(), now);
         self.tracks.iter_mut().for_each(|track| track.observe(view, &passed, now));
         let is_proved = |plan: &str| self.tracks.iter().any(|track| track.plan == plan && track.is_proved());
-        let served = choice::served(view, self.served.as_deref(), self.origin.as_deref(), is_proved);
+        let served = choice::served(&spoken, self.served.as_deref(), self.origin.as_deref(), is_proved);
         let served = served.map(|plan| plan.name.clone());
         if served != self.served {
             info!(plan = served, before = self.served, "the plan that is served changed");
@@ -204,9 +218,13 @@ impl Task {
             let Some(plan) = plan.filter(|plan| self.tracks.iter().all(|track| track.plan != *plan)) else {
                 continue;
             };
+            let foreign = self.foreign.as_ref().filter(|(foreign, _)| *foreign == plan);
+            let wire = foreign.map_or(frame::VERSION, |(_, wire)| *wire);
             let place = known.iter().position(|track| track.plan == plan);
             let track = place.map(|place| known.swap_remove(place));
-            self.tracks.push(track.unwrap_or_else(|| Track::new(plan, now)));
+            let mut track = track.unwrap_or_else(|| Track::new(plan, now));
+            track.wire = wire;
+            self.tracks.push(track);
         }
     }
 
@@ -217,7 +235,7 @@ impl Task {
             model.clone_from(&track.model);
             facts.manifest.clone_from(&track.manifest);
             facts.proved = track.proof.covers();
-            facts.failures = track.proof.failures();
+            facts.failures = track.failures();
             facts.probe = track.probe.clone();
         }
         let mut others = self.origin.clone().into_iter().chain(best).filter(|_| self.served.is_some());
@@ -225,7 +243,7 @@ impl Task {
         facts.next = next.map(|plan| {
             let track = self.tracks.iter().find(|track| track.plan == plan);
             let manifest = track.and_then(|track| track.manifest.clone());
-            let failures = track.map(|track| track.proof.failures()).unwrap_or_default();
+            let failures = track.map(Track::failures).unwrap_or_default();
             NextFacts { plan, manifest, failures }
         });
         let Facts { cluster, origin, seeded, .. } = std::mem::take(&mut self.facts);
@@ -247,7 +265,7 @@ impl Task {
         let now = Instant::now();
         for track in &mut self.tracks {
             let Some(need) = track.need(now) else { continue };
-            let (plan, mut control) = (track.plan.clone(), self.network.streams());
+            let (plan, wire, mut control) = (track.plan.clone(), track.wire, self.network.streams());
             match need {
                 Need::Learn => {
                     track.rest(now);
@@ -261,7 +279,7 @@ impl Task {
                     track.rest(now);
                     let seeders = self.known.read(|registry| registry.manifest_seeders(&plan));
                     self.work.spawn(async move {
-                        let result = Box::new(describe(&mut control, &plan, seeders).await);
+                        let result = Box::new(describe(&mut control, &plan, wire, seeders).await);
                         Outcome::Learned { plan, result }
                     });
                 }

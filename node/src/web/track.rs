@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shard_wire::frame;
 use shard_wire::pipeline::Probe;
 
 use super::facts::Learned;
@@ -18,6 +19,8 @@ pub(super) const AGAIN: Duration = Duration::from_secs(1);
 /// One plan.
 pub(super) struct Track {
     pub(super) plan: String,
+    /// The wire version that it is of: of another one than this program's it is described, and no more.
+    pub(super) wire: u8,
     /// What its manifest says.
     pub(super) manifest: Option<ManifestFacts>,
     /// Its files, by hash.
@@ -47,6 +50,7 @@ impl Track {
         Self {
             proof: Proof::new(plan.clone(), Vec::new(), now),
             plan,
+            wire: frame::VERSION,
             manifest: None,
             files: Vec::new(),
             model: None,
@@ -77,13 +81,26 @@ impl Track {
         self.model.is_some() && self.proof.covers()
     }
 
+    /// This program speaks its wire version.
+    pub(super) fn is_spoken(&self) -> bool {
+        self.wire == frame::VERSION
+    }
+
+    /// Why it does not serve, or not all of it, beside what its replicas say; empty where there is nothing.
+    pub(super) fn failures(&self) -> String {
+        if self.is_spoken() {
+            return self.proof.failures();
+        }
+        format!("it is of wire version {}, this gateway speaks {}", self.wire, frame::VERSION)
+    }
+
     /// What is to be found out now, if anything is.
     pub(super) fn need(&self, now: Instant) -> Option<Need> {
         if now < self.retry_at {
             return None;
         }
         let Some(model) = &self.model else {
-            if self.fleet.is_empty() {
+            if self.fleet.is_empty() || !self.is_spoken() {
                 return self.manifest.is_none().then_some(Need::Describe);
             }
             return Some(Need::Learn);

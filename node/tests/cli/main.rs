@@ -10,6 +10,7 @@ mod console;
 mod documents;
 mod fleet;
 mod floods;
+mod foreign;
 mod gateway_killed;
 mod nodes;
 mod plans;

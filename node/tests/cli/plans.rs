@@ -9,7 +9,7 @@ use super::nodes::generate;
 use super::process::{Bootstrap, complete, free_port, get, split, until};
 use super::{Folder, default_model};
 
-fn origin(address: Option<&str>, cut: &[&str]) -> Bootstrap {
+pub(crate) fn origin(address: Option<&str>, cut: &[&str]) -> Bootstrap {
     let model = default_model();
     let more = [&["--model-source", model.to_str().unwrap()], cut].concat();
     let anywhere = format!("127.0.0.1:{}", free_port());
@@ -23,7 +23,7 @@ fn pipeline(http: &str, query: &str) -> Value {
 }
 
 /// The pipeline, once it is as wanted.
-fn pipeline_when(what: &str, http: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn pipeline_when(what: &str, http: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let mut seen = Value::Null;
     until(what, || {
         seen = pipeline(http, "");

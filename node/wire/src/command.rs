@@ -32,6 +32,8 @@ pub const MAX_SEEDERS: usize = 12;
 pub const MAX_ERROR: usize = 512;
 /// Bytes of a file's name at most.
 pub const MAX_NAME: usize = 255;
+/// Bytes of what marks a start of an origin at most.
+pub const MAX_INCARNATION: usize = 64;
 
 /// The commands that a node knows.
 #[derive(Clone, Debug, PartialEq)]
@@ -165,6 +167,11 @@ pub struct OriginProgress {
     /// Why its last attempt failed, in words; empty while it gets on.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,
+    /// [`crate::frame::VERSION`] of the origin, which its plan's name contains; 0 where it does not say.
+    pub wire_version: u8,
+    /// What whoever started it called this start of it, at most [`MAX_INCARNATION`] bytes; empty where nobody did.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub incarnation: String,
 }
 
 /// A plan and who has its manifest.
@@ -225,12 +232,12 @@ impl Torrents {
                 self.plans.len()
             ));
         }
-        if let Some(OriginProgress { percent, error, .. }) = &self.origin
-            && (*percent > 100 || error.len() > MAX_ERROR)
+        if let Some(OriginProgress { percent, error, incarnation, .. }) = &self.origin
+            && (*percent > 100 || error.len() > MAX_ERROR || incarnation.len() > MAX_INCARNATION)
         {
-            let length = error.len();
+            let (error, incarnation) = (error.len(), incarnation.len());
             return wrong(format!(
-                "an origin that has fetched {percent} %, or an error of {length} bytes: at most 100 and {MAX_ERROR}"
+                "an origin that has fetched {percent} %, an error of {error} bytes, an incarnation of {incarnation}: at most 100, {MAX_ERROR} and {MAX_INCARNATION}"
             ));
         }
         for file in &self.files {

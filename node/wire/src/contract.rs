@@ -141,6 +141,8 @@ settings! {
     ORIGIN_SHARDS = "shards", "LLAMA_SHARDS", "", [Server];
     /// How many shards to cut a fetched model into.
     FETCH_SHARDS = "shards", "LLAMA_SHARDS", "", [Fetch];
+    /// What a start of an origin is called.
+    INCARNATION = "incarnation", "LLAMA_INCARNATION", "", [Server];
     /// Which layers the shards begin with.
     LAYERS = "layers", "LLAMA_LAYERS", "", [Server, Fetch];
     /// What the model must hash to.

@@ -59,6 +59,9 @@ pub struct PipelineStatus {
     /// The plan that is to take the place of `plan`: the origin's, where that is another one; `None` where there is none.
     #[serde(default)]
     pub next_plan: Option<NextPlan>,
+    /// [`crate::frame::VERSION`] of the gateway: it serves no plan of another one; 0 where it does not say.
+    #[serde(default)]
+    pub wire_version: u8,
 }
 
 /// A plan that is not served yet, while another one is.
@@ -96,6 +99,12 @@ pub struct Origin {
     /// Why its last attempt to get the model failed, in words; empty while it gets on.
     #[serde(default)]
     pub error: String,
+    /// The wire version that its plan is of; 0 while none is connected, or where it does not say.
+    #[serde(default)]
+    pub wire_version: u8,
+    /// What its `--incarnation` says; empty while none is connected, or where it has none.
+    #[serde(default)]
+    pub incarnation: String,
 }
 
 /// The last probe token.
