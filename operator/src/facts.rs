@@ -6,7 +6,8 @@
 //!  else the plan that the shards' template is of      ─ it fits the spec ─▶ that one, as the last status has it
 //!  else none: the origin is still at work
 //! ```
-//! What a gateway serves is no answer as long as the origin does not have it: it may be the plan before.
+//! What a gateway serves is no answer as long as the origin does not have it: it may be the plan before. It is that surely
+//! where the origin speaks another wire version, which a plan's name contains.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
@@ -42,11 +43,20 @@ impl Plan {
 pub fn plan(cluster: &Cluster, observed: &Observed) -> Option<Plan> {
     let taken = taken(cluster, &observed.children.stateful_sets);
     let fits = |plan: &Plan| fits(cluster, plan);
-    let told = match &observed.gateway {
-        GatewayView::Answered(pipeline) => told(pipeline, taken.as_deref()).filter(fits),
+    let pipeline = match &observed.gateway {
+        GatewayView::Answered(pipeline) => Some(&**pipeline),
         GatewayView::NotReady | GatewayView::Asking | GatewayView::Unreachable(_) => None,
     };
-    told.or_else(|| remembered(cluster, observed, taken.as_deref()).filter(fits))
+    let told = pipeline.and_then(|pipeline| told(pipeline, taken.as_deref())).filter(fits);
+    let is_before = |plan: &Plan| pipeline.is_some_and(|pipeline| is_before(pipeline, &plan.name));
+    let remembered = || remembered(cluster, observed, taken.as_deref()).filter(fits);
+    told.or_else(remembered).filter(|plan| !is_before(plan))
+}
+
+/// The gateway serves it, and the origin can have made no such plan.
+fn is_before(pipeline: &PipelineStatus, plan: &str) -> bool {
+    let differ = ![pipeline.wire_version, 0].contains(&pipeline.origin.wire_version);
+    pipeline.wire_version != 0 && differ && pipeline.plan == plan && pipeline.origin.plan != plan
 }
 
 /// What a gateway tells of the plan that is to be served.

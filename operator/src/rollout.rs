@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  Observed, Desired ─▶ fleet: each shard's pods, by the template and the plan that they are of
+//!                         ├─ gateway: its image stays while only the old one can serve what is complete
 //!                         │
 //!                         ├─ the new plan's manifest is not known ─▶ hold     templates and partitions stay
 //!                         ├─ pods of another plan                 ─▶ column   pod r of all shards, highest first
@@ -15,6 +16,7 @@
 
 mod column;
 mod fleet;
+mod gateway;
 mod hold;
 mod told;
 mod turn;
@@ -82,6 +84,8 @@ pub enum Rollout {
         /// Whose pods wait.
         waiting: Vec<u32>,
     },
+    /// A new plan serves one column: the others wait for the gateway, which is to serve it.
+    Gateway,
     /// One column after the other.
     Column {
         /// Which.
@@ -141,10 +145,12 @@ pub fn rollout(
     desired: Desired,
 ) -> (Desired, Rollout) {
     let fleet = Fleet::new(cluster, facts, observed, &desired);
-    let decision = decide(&fleet);
+    let (decision, gateway_stays) = (decide(&fleet), gateway::stays(&fleet));
     // Nothing holds the bootstrap back.
     let bootstrap = fleet.bootstrap.stuck(0, fleet.bootstrap.replicas);
-    (write::write(cluster, &decision, &bootstrap, observed, desired), decision.rollout)
+    let desired = write::write(cluster, &decision, &bootstrap, observed, desired);
+    let desired = if gateway_stays { write::keep_gateway(cluster, observed, desired) } else { desired };
+    (desired, decision.rollout)
 }
 
 fn decide(fleet: &Fleet) -> Decision {

@@ -8,7 +8,7 @@ use shard_wire::contract::{self as c, BOOTSTRAP_PORT, HTTP_PORT, Program};
 use super::GatewayChildren;
 use super::args::Args;
 use super::disruption::budget;
-use super::meta::{Part, matching};
+use super::meta::{Part, marked, matching};
 use super::pod::{self, HTTP, Template};
 use super::probe::Probes;
 use super::secrets::{OPERATOR_KEY_FILE, names};
@@ -71,7 +71,7 @@ fn deployment(cluster: &Cluster) -> Deployment {
             replicas: i32::try_from(wanted.replicas).ok(),
             selector: matching(part.selector(cluster)),
             strategy: Some(strategy),
-            template: pod::template(cluster, template),
+            template: marked(pod::template(cluster, template), None),
             ..DeploymentSpec::default()
         }),
         ..Deployment::default()

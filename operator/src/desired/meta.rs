@@ -115,6 +115,17 @@ pub(super) fn marked(mut template: PodTemplateSpec, plan: Option<&str>) -> PodTe
     template
 }
 
+/// A marked template with another image.
+pub(crate) fn with_image(mut template: PodTemplateSpec, image: &str) -> PodTemplateSpec {
+    if let Some(annotations) = template.metadata.as_mut().and_then(|meta| meta.annotations.as_mut()) {
+        annotations.remove(TEMPLATE_HASH);
+    }
+    if let Some(container) = template.spec.as_mut().and_then(|spec| spec.containers.first_mut()) {
+        container.image = Some(image.to_owned());
+    }
+    marked(template, None)
+}
+
 fn annotate(template: &mut PodTemplateSpec, key: &str, value: String) {
     let metadata = template.metadata.get_or_insert_default();
     metadata.annotations.get_or_insert_default().insert(key.to_owned(), value);

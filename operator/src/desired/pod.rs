@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use shard_wire::contract::{BOOTSTRAP_PORT, DIAGNOSTICS_PORT, HTTP_PORT, Program};
+use shard_wire::contract::{BOOTSTRAP_PORT, DIAGNOSTICS_PORT, HTTP_PORT, INCARNATION, Program};
 
 use super::args::Args;
 use super::meta::Part;
@@ -179,21 +179,27 @@ fn ports(cluster: &Cluster, part: Part) -> Vec<ContainerPort> {
     tcp.into_iter().chain(udp).chain([port(DIAGNOSTICS, "TCP", DIAGNOSTICS_PORT)]).collect()
 }
 
-/// The pod's name, by which it finds its key, before what the user says.
+/// The pod's name, by which it finds its key, and what tells one start of an origin from another, before what the user
+/// says.
 fn variables(part: Part, pod: &Pod) -> Vec<EnvVar> {
-    let name = EnvVar {
-        name: POD_NAME.into(),
+    let field = |name: &str, path: &str| EnvVar {
+        name: name.into(),
         value_from: Some(EnvVarSource {
             field_ref: Some(ObjectFieldSelector {
-                field_path: "metadata.name".into(),
+                field_path: path.into(),
                 ..ObjectFieldSelector::default()
             }),
             ..EnvVarSource::default()
         }),
         ..EnvVar::default()
     };
-    let own = if part == Part::Gateway { vec![] } else { vec![name] };
-    let user = pod.env.iter().filter(|variable| own.is_empty() || variable.name != POD_NAME);
+    let name = || field(POD_NAME, "metadata.name");
+    let own = match part {
+        Part::Gateway => vec![],
+        Part::Bootstrap => vec![name(), field(INCARNATION.env, "metadata.uid")],
+        Part::Shard(_) | Part::Shards => vec![name()],
+    };
+    let user = pod.env.iter().filter(|variable| own.iter().all(|own| own.name != variable.name));
     own.iter().chain(user).cloned().collect()
 }
 

@@ -37,6 +37,12 @@ fn and_next(pipeline: PipelineStatus, plan: &str, count: Option<u32>) -> Pipelin
     PipelineStatus { next_plan: Some(next), ..pipeline }
 }
 
+/// The origin is of another wire version than the gateway.
+fn spoken(pipeline: PipelineStatus) -> PipelineStatus {
+    let origin = Origin { wire_version: 2, ..pipeline.origin.clone() };
+    PipelineStatus { wire_version: 1, origin, ..pipeline }
+}
+
 /// The plan of a spec of so many shards; the template is of `taken`, and the last status has `told`.
 fn found(
     shards: u32,
@@ -127,6 +133,46 @@ fn the_plan_is_the_origins_and_stays_while_nobody_tells_of_another() {
             Some("b"),
         ),
         ("back to the one before", 2, answered(serves("a", 2, "a")), Some("b"), Some(("b", 2)), Some("a")),
+        (
+            "the origin speaks otherwise",
+            2,
+            answered(spoken(serves("a", 2, ""))),
+            Some("a"),
+            Some(("a", 2)),
+            None,
+        ),
+        (
+            "it speaks otherwise, and its manifest is not known",
+            2,
+            answered(spoken(and_next(serves("a", 2, "b"), "b", None))),
+            Some("a"),
+            Some(("a", 2)),
+            None,
+        ),
+        (
+            "it speaks otherwise, and its manifest is known",
+            2,
+            answered(spoken(and_next(serves("a", 2, "b"), "b", Some(2)))),
+            Some("a"),
+            Some(("a", 2)),
+            Some("b"),
+        ),
+        (
+            "it speaks otherwise, and its plan is taken",
+            2,
+            answered(spoken(serves("a", 2, ""))),
+            Some("b"),
+            Some(("b", 2)),
+            Some("b"),
+        ),
+        (
+            "it speaks otherwise, and nothing else is to be served",
+            2,
+            answered(spoken(serves("b", 2, "b"))),
+            Some("b"),
+            Some(("b", 2)),
+            Some("b"),
+        ),
         ("nobody answers", 2, silent(), Some("b"), Some(("b", 2)), Some("b")),
         ("nobody answers, and the status is older", 2, silent(), Some("b"), Some(("a", 2)), None),
         ("nobody has ever answered", 2, silent(), None, None, None),

@@ -12,7 +12,7 @@
 
 use super::fleet::{Fleet, Shard};
 use super::hold::{self, with_surge};
-use super::{Column, Decision, Leaving, Rollout, Step};
+use super::{Column, Decision, Leaving, Rollout, Step, gateway};
 
 pub(super) fn decide(fleet: &Fleet) -> Decision {
     let late = late(fleet);
@@ -20,10 +20,11 @@ pub(super) fn decide(fleet: &Fleet) -> Decision {
         return Decision { rollout: Rollout::Before(late), ..hold::decide(fleet) };
     }
     // Another plan is new pods everywhere: they need the bootstrap, which has the model.
-    if !fleet.bootstrap.is_settled() && !fleet.shards.iter().any(has_begun) {
+    if !fleet.has_bootstrap() && !fleet.shards.iter().any(has_begun) {
         return waiting_for_bootstrap(fleet);
     }
-    let column = column(fleet);
+    let waits_for_gateway = gateway::is_awaited(fleet);
+    let column = if waits_for_gateway { reached(fleet) } else { column(fleet) };
     let step = |shard: &Shard| {
         let (partition, replicas) = (partition(shard, column), with_surge(shard.replicas, fleet.surge));
         Step { holds: false, replicas, partition, stuck: shard.stuck(partition, replicas) }
@@ -31,9 +32,12 @@ pub(super) fn decide(fleet: &Fleet) -> Decision {
     Decision {
         steps: fleet.shards.iter().map(step).collect(),
         leaving: if column == Column::Ordinal(0) { Leaving::Go } else { Leaving::Stay },
-        rollout: Rollout::Column {
-            column,
-            waits_for: fleet.shards.iter().filter(|it| !is_through(it, column)).map(|it| it.id).collect(),
+        rollout: match waits_for_gateway {
+            true => Rollout::Gateway,
+            false => Rollout::Column {
+                column,
+                waits_for: fleet.shards.iter().filter(|it| !is_through(it, column)).map(|it| it.id).collect(),
+            },
         },
     }
 }
@@ -75,10 +79,23 @@ fn waiting_for_bootstrap(fleet: &Fleet) -> Decision {
     }
 }
 
+/// The lowest column that has begun; one above all while none has.
+fn reached(fleet: &Fleet) -> Column {
+    match begun(fleet) {
+        Some(ordinal) => Column::Ordinal(ordinal),
+        None if fleet.surge => Column::Surge,
+        None => Column::Ordinal(u32::MAX),
+    }
+}
+
+fn begun(fleet: &Fleet) -> Option<u32> {
+    let begun = fleet.shards.iter().filter(|shard| has_begun(shard));
+    begun.filter_map(|shard| Some(shard.live.as_ref()?.partition)).min()
+}
+
 /// The highest column that is not through, unless a lower one has begun.
 fn column(fleet: &Fleet) -> Column {
-    let begun = fleet.shards.iter().filter(|shard| has_begun(shard));
-    let begun = begun.filter_map(|shard| Some(shard.live.as_ref()?.partition)).min();
+    let begun = begun(fleet);
     if begun.is_none() && fleet.surge && !fleet.shards.iter().all(|it| is_through(it, Column::Surge)) {
         return Column::Surge;
     }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::Pod as KubePod;
+use k8s_openapi::api::core::v1::{Pod as KubePod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
+use super::gateway::{self, Gateway, Wire};
 use crate::cluster::Cluster;
-use crate::desired::meta::{PLAN, TEMPLATE_HASH};
+use crate::desired::meta::{COMPONENT, PLAN, Part, TEMPLATE_HASH};
 use crate::desired::{Desired, Facts};
-use crate::observe::Observed;
+use crate::observe::{GatewayView, Observed};
 use crate::pods::{is_ready, problem};
 
 /// What a template says of itself, and a pod of the template that it was made from.
@@ -60,6 +61,9 @@ pub(super) struct Fleet {
     /// A column more, while a new plan rolls out.
     pub(super) surge: bool,
     pub(super) bootstrap: Shard,
+    /// Of the wanted image.
+    pub(super) wire: Wire,
+    pub(super) gateway: Gateway,
     pub(super) shards: Vec<Shard>,
 }
 
@@ -124,7 +128,14 @@ impl Shard {
 }
 
 impl Fleet {
+    /// The bootstrap is as it is wanted, and has told what it speaks.
+    pub(super) fn has_bootstrap(&self) -> bool {
+        self.bootstrap.is_settled() && self.wire != Wire::Unheard
+    }
+
     pub(super) fn new(cluster: &Cluster, facts: &Facts, observed: &Observed, desired: &Desired) -> Self {
+        let gateway = gateway(cluster, observed, desired);
+        let wire = Wire::heard(&observed.gateway, &starts(cluster, observed, desired));
         let mut pods: BTreeMap<&str, Vec<Pod>> = BTreeMap::new();
         for pod in &observed.pods {
             if let Some((set, pod)) = read(pod) {
@@ -151,6 +162,9 @@ impl Fleet {
             known: facts.plan.is_some(),
             surge: cluster.surge,
             bootstrap: shard(0, cluster.bootstrap.replicas, &desired.bootstrap.stateful_set),
+            // Where there is to be no bootstrap, nobody could tell.
+            wire: if cluster.bootstrap.replicas == 0 { Wire::Same } else { wire },
+            gateway,
             shards: (cluster.shards.iter().zip(&desired.shards))
                 .map(|(wanted, children)| shard(wanted.id, wanted.replicas, &children.stateful_set))
                 .collect(),
@@ -161,10 +175,35 @@ impl Fleet {
 /// A pod of a StatefulSet, and the set's name.
 fn read(pod: &KubePod) -> Option<(&str, Pod)> {
     let (set, ordinal) = pod.metadata.name.as_deref()?.rsplit_once('-')?;
+    Some((set, seen(pod, ordinal.parse().ok()?)))
+}
+
+fn seen(pod: &KubePod, ordinal: u32) -> Pod {
     let going = pod.metadata.deletion_timestamp.is_some();
-    let mark = mark(&pod.metadata);
     let troubled = problem(pod, &BTreeMap::new()).is_some();
-    Some((set, Pod { ordinal: ordinal.parse().ok()?, mark, ready: is_ready(pod), troubled, going }))
+    Pod { ordinal, mark: mark(&pod.metadata), ready: is_ready(pod), troubled, going }
+}
+
+fn gateway(cluster: &Cluster, observed: &Observed, desired: &Desired) -> Gateway {
+    let wanted = gateway::template(&desired.gateway.deployment);
+    let name = Part::Gateway.name(cluster);
+    let live = observed.children.deployments.iter().find(|deployment| deployment.name_any() == name);
+    let image = |template: Option<&PodTemplateSpec>| template.and_then(gateway::image).map(str::to_owned);
+    let is_gateway =
+        |pod: &&KubePod| pod.labels().get(COMPONENT).is_some_and(|part| part == Part::Gateway.component());
+    Gateway {
+        wanted: wanted.and_then(|template| template.metadata.as_ref()).map(mark).unwrap_or_default(),
+        has_image: live.is_none_or(|live| image(gateway::template(live)) == image(wanted)),
+        pods: observed.pods.iter().filter(is_gateway).map(|pod| seen(pod, 0)).collect(),
+        serves: matches!(&observed.gateway, GatewayView::Answered(it) if it.pipeline_complete),
+    }
+}
+
+/// The uids of those bootstrap pods that are as they are wanted.
+fn starts<'a>(cluster: &Cluster, observed: &'a Observed, desired: &Desired) -> Vec<&'a str> {
+    let (wanted, name) = (mark_of(&desired.bootstrap.stateful_set), Part::Bootstrap.name(cluster));
+    let is_new = |pod: &&KubePod| read(pod).is_some_and(|(set, pod)| set == name && pod.mark == wanted);
+    observed.pods.iter().filter(is_new).filter_map(|pod| pod.metadata.uid.as_deref()).collect()
 }
 
 fn mark(meta: &ObjectMeta) -> Mark {

@@ -3,6 +3,7 @@
 
 mod chain;
 mod kubernetes;
+mod wire;
 
 use proptest::prelude::*;
 

@@ -1,7 +1,11 @@
 //! One decision at a time.
 
+use shard_wire::pipeline::PipelineStatus;
+
 use super::fleet::{Live, Mark, Pod};
+use super::gateway::{Gateway, Wire, stays};
 use super::*;
+use crate::observe::GatewayView;
 
 pub(super) fn mark(hash: &str, plan: &str) -> Mark {
     Mark { hash: hash.into(), plan: Some(plan.into()) }
@@ -26,12 +30,20 @@ pub(super) fn shard(id: u32, replicas: u32, live: &Mark, wanted: &Mark) -> Shard
     }
 }
 
+/// One that has the wanted image, and serves.
+pub(super) fn gateway() -> Gateway {
+    let wanted = mark("gateway", "");
+    Gateway { pods: vec![pod(0, &wanted, true)], wanted, has_image: true, serves: true }
+}
+
 pub(super) fn fleet(replicas: u32, live: &Mark, wanted: &Mark) -> Fleet {
     let bootstrap = mark("b", "");
     Fleet {
         known: true,
         surge: false,
         bootstrap: shard(0, 1, &bootstrap, &bootstrap),
+        wire: Wire::Same,
+        gateway: gateway(),
         shards: (0..3).map(|id| shard(id, replicas, live, wanted)).collect(),
     }
 }
@@ -251,4 +263,81 @@ fn a_plan_that_has_begun_its_last_column_goes_to_its_end_before_another_begins()
     let mut other = all.clone();
     other.shards.iter_mut().for_each(|shard| shard.live = Some(live(&now, 2, 0)));
     assert!(begins(&other), "it was at its end: a pod is away for another reason");
+}
+
+#[test]
+fn a_gateway_keeps_its_image_while_only_the_old_one_can_serve() {
+    let (old, new) = (mark("1", "a"), mark("2", "b"));
+    let behind = |replicas| {
+        let mut all = Fleet { wire: Wire::Other, ..fleet(replicas, &old, &new) };
+        all.gateway.pods[0].mark = mark("gateway before", "");
+        all.gateway.has_image = false;
+        all
+    };
+    let serves_new = |all: &mut Fleet, ordinal: u32| {
+        for shard in &mut all.shards {
+            shard.live = Some(live(&new, shard.replicas, ordinal));
+            shard.pods[ordinal as usize] = pod(ordinal, &new, true);
+        }
+    };
+    type Case = (&'static str, u32, fn(&mut Fleet), bool);
+    let table: [Case; 10] = [
+        ("two columns, none of them new", 2, |_| {}, true),
+        ("the pipeline is not complete for a moment", 2, |all| all.gateway.serves = false, true),
+        ("the one column, which serves", 1, |_| {}, true),
+        ("the one column, which serves no more", 1, |all| all.gateway.serves = false, false),
+        ("the wire version is the same", 2, |all| all.wire = Wire::Same, false),
+        ("it is not known", 2, |all| all.wire = Wire::Unheard, true),
+        ("the bootstrap is not there", 2, |all| all.bootstrap.pods[0].ready = false, true),
+        ("no old gateway serves", 2, |all| all.gateway.pods[0].ready = false, false),
+        ("nothing but the image is as it was", 2, |all| all.gateway.has_image = true, false),
+        ("the plan is not known", 2, |all| all.known = false, true),
+    ];
+    for (case, replicas, change, expected) in table {
+        let mut all = behind(replicas);
+        change(&mut all);
+        assert_eq!(stays(&all), expected, "{case}");
+    }
+
+    // The first column is through: the gateway goes, and nothing else.
+    let mut all = behind(3);
+    serves_new(&mut all, 2);
+    assert!(!stays(&all));
+    assert_eq!((partitions(&all), decide(&all).rollout), (vec![2, 2, 2], Rollout::Gateway));
+    // The old pod ends its sessions.
+    all.gateway.has_image = true;
+    all.gateway.pods = vec![
+        Pod { going: true, ..pod(0, &mark("gateway before", ""), false) },
+        pod(0, &all.gateway.wanted, true),
+    ];
+    assert_eq!((partitions(&all), decide(&all).rollout), (vec![2, 2, 2], Rollout::Gateway));
+    all.gateway.pods.remove(0);
+    assert_eq!(partitions(&all), [1, 1, 1]);
+    // Back again, where the last column is still of the plan that is wanted now: it is not left before the gateway is.
+    let mut all = behind(2);
+    all.shards.iter_mut().for_each(|shard| shard.pods[0] = pod(0, &new, true));
+    assert_eq!((partitions(&all), decide(&all).rollout), (vec![2, 2, 2], Rollout::Gateway));
+}
+
+#[test]
+fn what_an_image_speaks_is_heard_of_its_own_bootstrap() {
+    let answers = |gateway: u8, origin: u8, incarnation: &str| {
+        let mut pipeline = PipelineStatus { wire_version: gateway, ..PipelineStatus::default() };
+        (pipeline.origin.wire_version, pipeline.origin.incarnation) = (origin, incarnation.into());
+        GatewayView::Answered(Box::new(pipeline))
+    };
+    let table = [
+        (answers(1, 1, "new"), Wire::Same),
+        (answers(1, 2, "new"), Wire::Other),
+        (answers(2, 1, "other"), Wire::Other),
+        (answers(1, 1, "old"), Wire::Unheard),
+        (answers(1, 0, ""), Wire::Unheard),
+        (answers(0, 0, ""), Wire::Same),
+        (GatewayView::NotReady, Wire::Same),
+        (GatewayView::Asking, Wire::Same),
+        (GatewayView::Unreachable("no".into()), Wire::Same),
+    ];
+    for (view, expected) in table {
+        assert_eq!(Wire::heard(&view, &["other", "new"]), expected, "{view:?}");
+    }
 }

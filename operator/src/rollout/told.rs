@@ -15,7 +15,9 @@ impl Rollout {
             Self::Before(late) => {
                 Some(format!("the new plan waits until the one before it has reached {}", shards(late)))
             }
-            Self::Bootstrap(_) => Some("the shards follow when the new bootstrap is ready".into()),
+            Self::Bootstrap(_) => {
+                Some("the shards follow when a gateway hears that the new bootstrap is ready".into())
+            }
             Self::Turn { moving, waiting } => {
                 let then = match waiting.len() {
                     0 => String::new(),
@@ -25,6 +27,9 @@ impl Rollout {
                     0 => format!("{} wait until all others are ready", shards(waiting)),
                     _ => format!("the pods of {} are replaced{then}", shards(moving)),
                 })
+            }
+            Self::Gateway => {
+                Some("a new plan rolls out: one column serves, the others wait for the new gateway".into())
             }
             Self::Column { column, waits_for } => {
                 let column = match column {

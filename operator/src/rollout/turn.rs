@@ -15,7 +15,7 @@ pub(super) fn decide(fleet: &Fleet) -> Decision {
     let pending: Vec<&Shard> = fleet.shards.iter().filter(|shard| is_pending(shard)).collect();
     let mut moving: Vec<u32> =
         pending.iter().filter(|shard| has_begun(shard) || is_down(shard)).map(|shard| shard.id).collect();
-    let waits_for_bootstrap = !fleet.bootstrap.is_settled();
+    let waits_for_bootstrap = !fleet.has_bootstrap();
     if moving.is_empty() && !waits_for_bootstrap {
         moving.extend(next(fleet, &pending));
     }

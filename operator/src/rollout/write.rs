@@ -4,10 +4,10 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 
 use super::fleet::replicas_of;
-use super::{Decision, Held, HeldSet, Leaving, StuckPod, hold};
+use super::{Decision, Held, HeldSet, Leaving, StuckPod, gateway, hold};
 use crate::cluster::Cluster;
 use crate::desired::Desired;
-use crate::desired::meta::{Part, SHARD, from_ordinal};
+use crate::desired::meta::{Part, SHARD, from_ordinal, with_image};
 use crate::observe::Observed;
 
 pub(super) fn write(
@@ -34,6 +34,17 @@ pub(super) fn write(
     }
     held.sets.extend(leaving(cluster, decision.leaving, observed, &desired));
     Desired { held, ..desired }
+}
+
+/// The gateway has the image that it has; all else of it is as it is wanted.
+pub(super) fn keep_gateway(cluster: &Cluster, observed: &Observed, mut desired: Desired) -> Desired {
+    let name = Part::Gateway.name(cluster);
+    let live = observed.children.deployments.iter().find(|deployment| deployment.name_any() == name);
+    let image = live.and_then(gateway::template).and_then(gateway::image);
+    if let (Some(image), Some(spec)) = (image, &mut desired.gateway.deployment.spec) {
+        spec.template = with_image(std::mem::take(&mut spec.template), image);
+    }
+    desired
 }
 
 /// Shards that the spec does not have any more, while they stay. No keys are made for them: they get no more pods than they

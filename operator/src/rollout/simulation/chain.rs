@@ -1,6 +1,7 @@
 //! One plan after the other, each before the one before it has rolled out: 4 shards, then 6, then 2.
 
-use super::super::tests::{live, shard};
+use super::super::gateway::Wire;
+use super::super::tests::{gateway, live, shard};
 use super::*;
 
 const COUNTS: [u32; 3] = [4, 6, 2];
@@ -72,6 +73,8 @@ impl Chain {
             known: self.known,
             surge: self.surge,
             bootstrap: self.bootstrap.shard.clone(),
+            wire: Wire::Same,
+            gateway: gateway(),
             shards: self.sets[..self.count()].iter().map(seen).collect(),
         }
     }

@@ -1,0 +1,94 @@
+//! When the gateway goes over to another image. Gateways of one wire version serve no plan of another one.
+//!
+//! ```text
+//!  the new bootstrap has not told what it speaks         ─▶ the old gateway stays
+//!  it speaks as the old gateway does                     ─▶ the gateway goes
+//!  it speaks otherwise ─┬─ no column of the new plan yet ─▶ the old gateway stays, and serves the plan before
+//!                       └─ one serves                    ─▶ the gateway goes; the other columns wait for it
+//! ```
+//! Whether a gateway may go is asked only of one that is to have another image; what else is new of it is written at once.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+
+use super::fleet::{Fleet, Mark, Pod, Shard};
+use crate::observe::GatewayView;
+
+/// The gateway as a rollout sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gateway {
+    pub(super) wanted: Mark,
+    /// The template that is there has the wanted image, or there is none.
+    pub(super) has_image: bool,
+    /// Whatever they serve; their ordinals mean nothing.
+    pub(super) pods: Vec<Pod>,
+    /// It has proved that the plan which it serves is complete.
+    pub(super) serves: bool,
+}
+
+/// What is known of the wire version that the wanted image speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// That of the gateway which answers; or none answers that says what it speaks, so that nothing is lost.
+    Same,
+    /// No gateway has heard of it from the new bootstrap.
+    Unheard,
+    /// Another one than that of the gateway which answers.
+    Other,
+}
+
+impl Wire {
+    /// `starts` are the uids of those bootstrap pods that are as they are wanted: their origins tell them.
+    pub(super) fn heard(view: &GatewayView, starts: &[&str]) -> Self {
+        match view {
+            GatewayView::Answered(pipeline) if pipeline.wire_version != 0 => {
+                let origin = &pipeline.origin;
+                match starts.contains(&&*origin.incarnation) {
+                    false => Self::Unheard,
+                    true if origin.wire_version == pipeline.wire_version => Self::Same,
+                    true => Self::Other,
+                }
+            }
+            _ => Self::Same,
+        }
+    }
+}
+
+/// The image of the gateway stays.
+pub(super) fn stays(fleet: &Fleet) -> bool {
+    let gateway = &fleet.gateway;
+    let has_old = gateway.pods.iter().any(|pod| pod.ready && pod.mark != gateway.wanted);
+    if gateway.has_image || !has_old {
+        return false;
+    }
+    let is_of_use = gateway.serves || leaves_one_complete(fleet);
+    !fleet.has_bootstrap() || (fleet.wire == Wire::Other && is_of_use && !is_served(fleet))
+}
+
+/// The plan before is not taken apart further before the gateway can serve the new one.
+pub(super) fn is_awaited(fleet: &Fleet) -> bool {
+    let gateway = &fleet.gateway;
+    let has_old = gateway.pods.iter().any(|pod| pod.mark != gateway.wanted);
+    leaves_one_complete(fleet) && is_served(fleet) && (has_old || !gateway.has_image)
+}
+
+/// One column is complete at any time.
+fn leaves_one_complete(fleet: &Fleet) -> bool {
+    fleet.surge || fleet.shards.iter().any(|shard| shard.replicas > 1)
+}
+
+/// Every shard has a pod that is new and serves.
+fn is_served(fleet: &Fleet) -> bool {
+    let serves = |shard: &Shard| shard.pods.iter().any(|pod| shard.is_new(pod) && pod.ready);
+    fleet.shards.iter().all(|shard| shard.replicas == 0 || serves(shard))
+}
+
+/// The image of a template.
+pub(super) fn image(template: &PodTemplateSpec) -> Option<&str> {
+    template.spec.as_ref()?.containers.first()?.image.as_deref()
+}
+
+/// The template of a Deployment.
+pub(super) fn template(deployment: &Deployment) -> Option<&PodTemplateSpec> {
+    Some(&deployment.spec.as_ref()?.template)
+}
