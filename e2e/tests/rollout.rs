@@ -11,7 +11,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
-use rolling::{PLAN, SHARD, Seen, complete, ready_of, shard_pods, step_through};
+use rolling::{PLAN, SHARD, Seen, bootstrap_runs, complete, ready_of, shard_pods, step_through};
 use serde_json::json;
 use shard_e2e::until;
 use shard_operator::crd::{ShardCluster, condition};
@@ -34,7 +34,7 @@ async fn an_image_moves_one_shard_at_a_time() {
         (pod.spec?.containers[0].image.as_deref() == Some("node:2")).then_some(())
     })
     .await;
-    fleet.pods_run("tiny-bootstrap").await;
+    bootstrap_runs(&fleet).await;
     let check = |pods: &[Seen]| {
         let ready = ready_of(pods, |_| true);
         let short = (0..2).filter(|shard| ready.get(shard).copied().unwrap_or(0) < 2).count();
@@ -68,12 +68,12 @@ async fn a_pod_that_cannot_start_is_replaced_when_the_image_is_mended() {
     };
     fleet.apply(json!({"image": "node:bad", "shards": {"count": 1}})).await;
     image_of("tiny-bootstrap-0", "node:bad").await;
-    fleet.pods_run("tiny-bootstrap").await;
+    bootstrap_runs(&fleet).await;
     // It never gets ready.
     image_of("tiny-shard-0-0", "node:bad").await;
     fleet.apply(json!({"image": "node:2", "shards": {"count": 1}})).await;
     image_of("tiny-bootstrap-0", "node:2").await;
-    fleet.pods_run("tiny-bootstrap").await;
+    bootstrap_runs(&fleet).await;
     image_of("tiny-shard-0-0", "node:2").await;
     fleet.stop().await;
 }
@@ -108,7 +108,7 @@ async fn an_image_that_cannot_start_ends_at_the_bootstrap() {
 
     fleet.apply(json!({"image": "node:2", "shards": {"count": 2}})).await;
     bootstrap("node:2").await;
-    fleet.pods_run("tiny-bootstrap").await;
+    bootstrap_runs(&fleet).await;
     step_through(
         &fleet,
         "all pods have the mended image",
@@ -141,7 +141,7 @@ async fn another_plan_moves_column_by_column_and_one_is_complete() {
     assert_eq!(pods.len(), 6, "the shards of the plan before serve");
     assert!(pods.iter().all(|pod| pod.ready && pod.plan == "p1"));
 
-    fleet.pods_run("tiny-bootstrap").await;
+    bootstrap_runs(&fleet).await;
     fleet.gateway_knows_of_another_plan("p2", 2);
     let check = |pods: &[Seen]| {
         let serve = |plan: &str, shards: usize| ready_of(pods, |pod| pod.plan == plan).len() == shards;
@@ -206,7 +206,7 @@ async fn a_plan_is_scaled_suspended_and_resumed_while_the_next_ones_manifest_is_
     until("no pods", || async { shard_pods(&fleet).await.is_empty().then_some(()) }).await;
     fleet.apply(json!({"shards": {"count": 2, "replicas": 2}})).await;
     until_sets(&fleet, "resumed", &[2, 2, 2], "p1").await;
-    fleet.pods_run("tiny-bootstrap").await;
+    bootstrap_runs(&fleet).await;
     let is_old = |pods: &[Seen]| assert!(pods.iter().all(|pod| pod.plan == "p1"), "{pods:#?}");
     step_through(&fleet, "the plan before serves", is_old, |pods| {
         pods.len() == 6 && pods.iter().all(|pod| pod.ready)

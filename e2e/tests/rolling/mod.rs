@@ -15,6 +15,8 @@ use crate::fixture::{Fleet, is_condition};
 
 pub(crate) const SHARD: &str = "shardcluster.io/shard";
 pub(crate) const PLAN: &str = "shardcluster.io/plan";
+/// The wire version that all speak at first.
+pub(crate) const WIRE: u8 = 1;
 
 /// A pod of a shard.
 #[derive(Clone, Debug)]
@@ -79,8 +81,9 @@ pub(crate) fn ready_of<'a>(pods: &'a [Seen], is: impl Fn(&&'a Seen) -> bool) -> 
 
 /// All pods of the first plan are ready, and the gateway proves it.
 pub(crate) async fn complete(fleet: &Fleet, shards: u32, replicas: usize) {
-    fleet.pods_run("tiny-bootstrap").await;
+    bootstrap_runs(fleet).await;
     fleet.gateway_runs().await;
+    fleet.gateway_speaks(WIRE);
     fleet.gateway_knows_the_manifest(shards);
     let all = shards as usize * replicas;
     let are_ready = |pods: &[Seen]| pods.iter().filter(|pod| pod.ready).count() == all;
@@ -89,8 +92,20 @@ pub(crate) async fn complete(fleet: &Fleet, shards: u32, replicas: usize) {
     fleet.until_status("it serves", |status| is_condition(status, condition::READY, "True", "Ready")).await;
 }
 
-/// The bootstrap is made anew from the last spec, and is ready.
+/// The bootstrap that is there is ready, and speaks as all do at first.
+pub(crate) async fn bootstrap_runs(fleet: &Fleet) {
+    fleet.pods_run("tiny-bootstrap").await;
+    fleet.gateway_hears_the_bootstrap(WIRE).await;
+}
+
+/// The bootstrap is made anew from the last spec, is ready, and speaks as before.
 pub(crate) async fn bootstrap_moves(fleet: &Fleet) {
+    bootstrap_is_replaced(fleet).await;
+    fleet.gateway_hears_the_bootstrap(WIRE).await;
+}
+
+/// The bootstrap is made anew from the last spec, and is ready: no gateway has heard of it.
+pub(crate) async fn bootstrap_is_replaced(fleet: &Fleet) {
     until("the bootstrap is on its way", || async {
         let pod = fleet.api::<Pod>().get_opt("tiny-bootstrap-0").await.unwrap()?;
         let ready = pod.status?.conditions.unwrap_or_default();
