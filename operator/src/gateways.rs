@@ -129,10 +129,13 @@ fn addresses(pods: &[Pod], port: u16) -> impl Iterator<Item = SocketAddr> {
     })
 }
 
-/// A gateway that proved the pipeline is right; else the one that has found most.
+/// A gateway that proved the pipeline is right; else the one that has found most. Of equals, one that hears an origin.
 fn best<'a>(answers: impl Iterator<Item = Option<&'a Result<PipelineStatus, String>>>) -> GatewayView {
     let (mut found, mut view) = (None::<&PipelineStatus>, GatewayView::NotReady);
-    let worth = |one: &PipelineStatus| (one.pipeline_complete, one.manifest.is_some(), one.discovered_shards);
+    let worth = |one: &PipelineStatus| {
+        let hears = !one.origin.incarnation.is_empty();
+        (one.pipeline_complete, one.manifest.is_some(), one.discovered_shards, hears)
+    };
     for answer in answers {
         match answer {
             Some(Ok(answer)) if found.is_none_or(|best| worth(answer) > worth(best)) => found = Some(answer),
@@ -147,12 +150,18 @@ fn best<'a>(answers: impl Iterator<Item = Option<&'a Result<PipelineStatus, Stri
 
 #[cfg(test)]
 mod tests {
+    use shard_wire::pipeline::Origin;
+
     use super::*;
 
     #[test]
     fn one_that_proved_it_is_believed_and_silence_is_told_only_of_those_that_were_asked() {
         let complete = || PipelineStatus { pipeline_complete: true, ..PipelineStatus::default() };
         let found = |count| PipelineStatus { discovered_shards: count, ..PipelineStatus::default() };
+        let hears = |count| {
+            let origin = Origin { incarnation: "1".into(), ..Origin::default() };
+            PipelineStatus { origin, ..found(count) }
+        };
         let answered = |status: PipelineStatus| GatewayView::Answered(Box::new(status));
         let silent = || Some(Err("no".to_owned()));
         let table = [
@@ -163,6 +172,7 @@ mod tests {
             (vec![silent(), Some(Ok(found(1))), None], answered(found(1))),
             (vec![Some(Ok(found(3))), Some(Ok(complete())), Some(Ok(found(4)))], answered(complete())),
             (vec![Some(Ok(found(3))), Some(Ok(found(4)))], answered(found(4))),
+            (vec![Some(Ok(found(3))), Some(Ok(hears(3))), Some(Ok(found(3)))], answered(hears(3))),
         ];
         for (answers, expected) in table {
             assert_eq!(best(answers.iter().map(Option::as_ref)), expected, "{answers:?}");
