@@ -15,8 +15,10 @@ mod args;
 mod bootstrap;
 mod disruption;
 mod gateway;
+mod held;
 pub(crate) mod meta;
 mod network;
+mod plan;
 mod pod;
 mod probe;
 pub mod secrets;
@@ -31,8 +33,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::cluster::Cluster;
-use crate::facts::Plan;
-use crate::rollout::Held;
+pub use held::{Held, HeldSet, StuckPod};
+pub use plan::Plan;
 use secrets::{Keys, Secrets};
 
 /// What builders need and a spec does not say.

@@ -15,28 +15,10 @@ use shard_wire::pipeline::{ManifestShard, ManifestSummary, PipelineStatus};
 
 use crate::cluster::{Cluster, Source};
 use crate::crd::{ModelStatus, PlanShard};
+use crate::desired::Plan;
 use crate::desired::meta::{PLAN, Part};
 use crate::desired::shard::kv_bytes;
 use crate::observe::{GatewayView, Observed};
-
-/// A plan whose manifest is known.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
-    /// Its short name, a hash of model, cut and wire version: nodes are told to take this one and no other.
-    pub name: String,
-    /// Its shards.
-    pub shards: Vec<ManifestShard>,
-    /// Its model.
-    pub model: ModelStatus,
-}
-
-impl Plan {
-    /// What the manifest says of a shard.
-    #[must_use]
-    pub fn shard(&self, id: u32) -> Option<&ManifestShard> {
-        self.shards.iter().find(|shard| shard.shard_id == id)
-    }
-}
 
 /// The plan that the spec asks for; `None` until its manifest is known.
 #[must_use]

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{ApplyError, Writer};
 use crate::desired::meta::MANAGER;
-use crate::rollout::{Held, HeldSet, StuckPod};
+use crate::desired::{Held, HeldSet, StuckPod};
 
 impl Writer<'_> {
     /// Keeps what is not to be touched but for its number of pods, and deletes stuck pods: their StatefulSet makes them

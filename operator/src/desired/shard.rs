@@ -16,7 +16,7 @@ use super::spread::columns_together;
 use super::storage::{SHARDS_DIR, folder};
 use crate::cluster::{Cluster, Shard};
 use crate::crd::{InferenceSpec, KvDtype};
-use crate::facts::Plan;
+use crate::desired::Plan;
 
 /// A node holds its weights at 1.0 × their size, its tables and copies at a tenth of that.
 const WEIGHT_PERCENT: u64 = 110;

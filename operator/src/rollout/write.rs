@@ -4,10 +4,10 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 
 use super::fleet::replicas_of;
-use super::{Decision, Held, HeldSet, Leaving, StuckPod, gateway, hold};
+use super::{Decision, Leaving, gateway, hold};
 use crate::cluster::Cluster;
-use crate::desired::Desired;
 use crate::desired::meta::{Part, SHARD, from_ordinal, with_image};
+use crate::desired::{Desired, Held, HeldSet, StuckPod};
 use crate::observe::Observed;
 
 pub(super) fn write(

@@ -10,8 +10,8 @@ use shard_wire::pipeline::{ManifestShard, PipelineStatus, ReplicaStatus, ShardSt
 use super::cause::{Cause, Trouble};
 use crate::cluster::Cluster;
 use crate::crd::{LayerRange, Reason, ShardRow};
+use crate::desired::Plan;
 use crate::desired::meta::{COMPONENT, Part, SHARD};
-use crate::facts::Plan;
 use crate::observe::obstacles::Missing;
 use crate::observe::{Children, GatewayView, Observed};
 use crate::pods::{Problem, is_ready, missing, problem};

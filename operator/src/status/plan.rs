@@ -5,8 +5,8 @@ use shard_wire::pipeline::ManifestShard;
 use super::resilience::Resilience;
 use crate::cluster::Cluster;
 use crate::crd::{LayerRange, PlanShard, PlanStatus};
+use crate::desired::Plan;
 use crate::desired::shard::{kv_bytes, memory_request};
-use crate::facts::Plan;
 
 pub(super) fn plan(cluster: &Cluster, plan: &Plan, resilience: &Resilience) -> PlanStatus {
     let one = |known: &ManifestShard| PlanShard {

@@ -4,9 +4,9 @@
 use k8s_openapi::ByteString;
 use shard_operator::cluster::Cluster;
 use shard_operator::crd::{ModelStatus, ShardCluster};
+use shard_operator::desired::Plan;
 use shard_operator::desired::secrets::{Keys, identified_pods};
 use shard_operator::desired::{Desired, Facts, desired};
-use shard_operator::facts::Plan;
 use shard_operator::settings::Settings;
 use shard_operator::validate::validate;
 use shard_wire::pipeline::ManifestShard;
