@@ -106,7 +106,7 @@ async fn measure(args: &Args) {
     eprintln!("it has started anew");
     drop(plane);
 
-    let plane = ControlPlane::start(Parts::default()).await.unwrap();
+    let plane = ControlPlane::start(parts).await.unwrap();
     let plain = plain::write(&plane, &objects, args.clusters).await;
 
     let p99 = changes[(changes.len() * 99 / 100).min(changes.len() - 1)];

@@ -3,16 +3,16 @@
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
-use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, ResourceExt};
 use serde_json::Value;
 use shard_e2e::{ControlPlane, namespace};
 use shard_operator::crd::ShardCluster;
 
 use crate::fleet::{CONCURRENCY, define, name, resource};
 
-/// Writes them for so many clusters; what names the first names each.
+/// Writes them for so many clusters: what names the first, or its owner, names each.
 pub(crate) async fn write(plane: &ControlPlane, objects: &[Value], clusters: usize) -> Duration {
     let client = plane.client().await.unwrap();
     define(&client).await;
@@ -20,15 +20,20 @@ pub(crate) async fn write(plane: &ControlPlane, objects: &[Value], clusters: usi
     let resources = Api::<ShardCluster>::namespaced(client.clone(), &namespace);
     let create = |number| {
         let resources = resources.clone();
-        async move { resources.create(&PostParams::default(), &resource(number)).await.unwrap() }
+        async move { resources.create(&PostParams::default(), &resource(number)).await.unwrap().uid().unwrap() }
     };
-    stream::iter(0..clusters).map(create).buffer_unordered(CONCURRENCY).count().await;
+    // In their order.
+    let owners: Vec<String> = stream::iter(0..clusters).map(create).buffered(CONCURRENCY).collect().await;
+    let owner = |object: &Value| Some(object["metadata"]["ownerReferences"][0]["uid"].as_str()?.to_owned());
+    let first = objects.iter().find_map(owner).unwrap();
 
     let began = Instant::now();
     let (client, namespace) = (&client, &namespace);
+    let (first, owners) = (&first, &owners);
     let cluster = |number: usize| async move {
         for object in objects {
-            let object = object.to_string().replace(&name(0), &name(number));
+            // A controller-manager takes away what belongs to nobody.
+            let object = object.to_string().replace(&name(0), &name(number)).replace(first, &owners[number]);
             apply(client, namespace, &serde_json::from_str(&object).unwrap()).await;
         }
     };
