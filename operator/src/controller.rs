@@ -36,6 +36,7 @@ use tracing::{Instrument, debug, info, warn};
 use crate::apply::{self, ApplyError};
 use crate::crd::ShardCluster;
 use crate::desired::{Facts, desired};
+use crate::error_class::ErrorClass;
 use crate::events;
 use crate::facts;
 use crate::keys::{self, KeysError};
@@ -51,7 +52,6 @@ use crate::watch::{self, ClusterRef, Shelves, scoped};
 use crate::words::words;
 use memory::Memory;
 use policy::BackOff;
-pub use policy::Class;
 use refusal::{Basis, Refusal};
 use upgrade::Turn;
 pub use write::WriteStatusError;
@@ -328,7 +328,7 @@ fn failed(
     error: &ReconcileError,
     context: &Context,
 ) -> Action {
-    let class = policy::of(error);
+    let class = policy::class(error);
     context.telemetry.metrics.failed(class);
     if let ReconcileError::Refused { again, .. } = error {
         context.memory.succeeded(cluster);
@@ -339,7 +339,7 @@ fn failed(
     let delay = policy::delay(class, failures, policy::jitter()).max(policy::asked_to_wait(error));
     let back_off = BackOff { generation, until: Instant::now() + delay };
     // An API server that fails is not asked more often because much happens; who wrote in between is best known at once.
-    context.memory.waits(cluster, (class != Class::Conflict).then_some(back_off));
+    context.memory.waits(cluster, (class != ErrorClass::Conflict).then_some(back_off));
     warn!(error = %words(error), ?class, failures, ?delay, "reconcile failed");
     Action::requeue(delay)
 }

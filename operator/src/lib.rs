@@ -22,6 +22,7 @@ pub mod controller;
 pub mod crd;
 pub mod desired;
 mod digest;
+pub mod error_class;
 pub mod events;
 pub mod facts;
 pub mod gateways;
