@@ -17,6 +17,7 @@
 //! `validate`, `desired`, `loss` and what makes a status or events of it are pure: values in, values out.
 pub mod apply;
 pub mod cli;
+mod clock;
 pub mod cluster;
 pub mod controller;
 pub mod crd;
