@@ -6,7 +6,6 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use kube::ResourceExt;
 
 use crate::crd::Reason;
-use crate::observe::obstacles::{Kind, Missing};
 
 /// Why a pod does not serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,29 +88,6 @@ fn of_container(pod: &Pod, container: &ContainerStatus) -> Option<Problem> {
         }
         _ => None,
     }
-}
-
-/// What no pod says: the kubelet waits for what is not there yet.
-pub(super) fn missing(it: &Missing) -> Problem {
-    let Missing { field, kind, name, .. } = it;
-    let message = match &it.entry {
-        None => format!("{field} names {kind} {name}, which does not exist: create it, or remove the field"),
-        Some(entry) if it.exists => {
-            format!(
-                "{field} names entry {entry} of {kind} {name}, which has none of this name: add it, or name another one"
-            )
-        }
-        Some(entry) => {
-            format!(
-                "{field} names {kind} {name}, which does not exist: create it with an entry {entry}, or remove the field"
-            )
-        }
-    };
-    let reason = match kind {
-        Kind::Secret => Reason::SecretMissing,
-        Kind::ConfigMap => Reason::ConfigMapMissing,
-    };
-    Problem { reason, message }
 }
 
 /// The kubelet alternates between an error and a pause after it, which repeats the error behind a colon.

@@ -11,6 +11,7 @@ mod cause;
 mod conditions;
 mod fleet;
 mod gaps;
+mod obstacle;
 mod phase;
 mod plan;
 mod resilience;
