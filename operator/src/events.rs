@@ -16,7 +16,8 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 
 use crate::crd::{Phase, PlanStatus, ShardCluster, ShardClusterStatus, condition as types};
-use crate::loss::{Eviction, Standing, Target};
+use crate::loss::{Eviction, Target};
+use crate::nodes::Standing;
 pub use write::write;
 
 /// Of an Event's note: what an API server takes.

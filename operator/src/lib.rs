@@ -32,6 +32,7 @@ pub mod keys;
 pub mod lead;
 pub mod loss;
 mod named;
+pub mod nodes;
 pub mod observe;
 pub mod patience;
 pub mod peer_id;

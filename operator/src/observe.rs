@@ -9,8 +9,8 @@
 //!           └▶ gateways                   their last word, and from now on the next ones
 //! ```
 
-mod nodes;
 pub mod obstacles;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ use crate::desired::meta::{INSTANCE, MANAGED_BY, MANAGER};
 use crate::desired::secrets::names;
 pub use crate::gateways::{GatewayView, Gateways};
 use crate::keys::HeldSecrets;
-use crate::loss::NodeView;
+use crate::nodes::NodeView;
 use crate::observe::obstacles::Obstacles;
 use crate::watch::{ClusterRef, Shelved, Shelves, UnpackError};
 use crate::words::words;
@@ -163,7 +163,7 @@ impl Sources<'_> {
         let (claims, pods) = (self.kept(cluster)?, self.kept::<Pod>(cluster)?);
         let gateway = self.gateways.follow(cluster, &pods, secrets.operator_key().as_deref());
         let nodes = self.shelves.nodes.all();
-        let volumes = nodes::volumes(self.client, &pods, &claims, &nodes).await?;
+        let volumes = volumes::volumes(self.client, &pods, &claims, &nodes).await?;
         // They explain, and nothing else depends on them: what cannot be read now is looked at again.
         let looked = obstacles::obstacles(self.client, &resource, &children, &pods).await;
         let obstacles = looked.unwrap_or_else(|error| {

@@ -8,7 +8,7 @@ use shard_wire::pipeline::{
 
 use super::super::*;
 use super::waits;
-use crate::loss::NodeView;
+use crate::nodes::NodeView;
 use crate::observe::GatewayView;
 use crate::observe::obstacles::Obstacles;
 use crate::settings::Settings;
