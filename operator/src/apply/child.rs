@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{ApplyError, Writer, compare};
 use crate::desired::meta::MANAGER;
-use crate::observe::{Standing, standing};
+use crate::observe::{Ownership, ownership};
 use crate::watch::Shelved;
 
 impl Writer<'_> {
@@ -121,10 +121,10 @@ impl Writer<'_> {
     async fn make_way<K: Shelved>(&mut self, name: &str) -> Result<(), ApplyError> {
         let there = self.api::<K>(name)?.get_metadata_opt(name).await;
         match there.map_err(self.failed::<K>("look for", name))? {
-            Some(found) => match standing(&found, self.owner) {
-                Standing::Owned | Standing::Orphan => Ok(()),
-                Standing::Former => self.bury::<K>(name, &found.metadata).await,
-                Standing::Others => Err(self.not_ours::<K>(name)),
+            Some(found) => match ownership(&found, self.owner) {
+                Ownership::Owned | Ownership::Orphan => Ok(()),
+                Ownership::Former => self.bury::<K>(name, &found.metadata).await,
+                Ownership::Others => Err(self.not_ours::<K>(name)),
             },
             None => Ok(()),
         }
