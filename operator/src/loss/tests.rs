@@ -5,6 +5,7 @@ use crate::crd::ShardCluster;
 use crate::nodes::NodeView;
 use crate::settings::Settings;
 use crate::validate::validate;
+use crate::watch::as_kept;
 
 /// Node `far` is silent since then.
 const SINCE: i64 = 1_000;
@@ -81,8 +82,8 @@ impl Scenery {
         .unwrap();
         let cluster = validate(&resource, &Settings::example()).unwrap();
         let observed = Observed {
-            claims: serde_json::from_value(json!(self.claims)).unwrap(),
-            pods: serde_json::from_value(json!(self.pods)).unwrap(),
+            claims: self.claims.iter().cloned().map(as_kept).collect(),
+            pods: self.pods.iter().cloned().map(as_kept).collect(),
             nodes: self.nodes.clone().into(),
             volumes: serde_json::from_value(json!(self.volumes)).unwrap(),
             ..Observed::nothing_of(resource)
