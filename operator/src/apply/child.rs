@@ -46,6 +46,24 @@ impl Writer<'_> {
         self.kept.insert((K::kind(&()).into_owned(), name.to_owned()));
     }
 
+    /// Deletes an object; one that is gone already is no failure.
+    pub(super) async fn delete<K>(
+        &mut self,
+        action: &'static str,
+        name: &str,
+        params: &DeleteParams,
+    ) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        match self.api::<K>(name)?.delete(name, params).await {
+            Ok(_) => self.applied.writes += 1,
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(source) => return Err(self.failed::<K>(action, name)(source)),
+        }
+        Ok(())
+    }
+
     /// Applies a child, unless it is as it should be, or on its way out: then its end is the sign to make it again.
     pub(super) async fn child<K: Shelved>(&mut self, desired: &K, live: &[K]) -> Result<(), ApplyError> {
         let done = self.write(desired, live).await;
@@ -92,11 +110,10 @@ impl Writer<'_> {
         wanted: &Value,
         found: &K,
     ) -> Result<(), kube::Error> {
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        match api.patch(name, &params, &Patch::Merge(wanted)).await {
+        match api.patch(name, &merge(), &Patch::Merge(wanted)).await {
             Err(kube::Error::Api(status)) if status.is_invalid() && K::IS_ALL_OURS => {
                 let alone = alone(wanted, &serde_json::to_value(found).map_err(kube::Error::SerdeError)?);
-                drop(api.patch(name, &params, &Patch::Merge(alone)).await?);
+                drop(api.patch(name, &merge(), &Patch::Merge(alone)).await?);
             }
             replaced => drop(replaced?),
         }
@@ -153,6 +170,11 @@ impl Writer<'_> {
         let (kind, namespace) = (K::kind(&()).into_owned(), self.namespace.to_owned());
         ApplyError::NotOurs { kind, namespace, name: name.to_owned() }
     }
+}
+
+/// Of a merge patch: what it sets is known as ours.
+pub(super) fn merge() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
 }
 
 /// As an object that is to be made, and not to be one that is there: of this version no object is.

@@ -2,9 +2,10 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PostParams};
 use serde_json::{Value, json};
 
+use super::child::merge;
 use super::{ApplyError, Writer};
 use crate::desired::meta::MANAGER;
 use crate::observe::{Ownership, ownership};
@@ -61,8 +62,7 @@ impl Writer<'_> {
     }
 
     async fn patch(&mut self, name: &str, patch: &Value) -> Result<(), ApplyError> {
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        let written = self.api::<Secret>(name)?.patch(name, &params, &Patch::Merge(patch)).await;
+        let written = self.api::<Secret>(name)?.patch(name, &merge(), &Patch::Merge(patch)).await;
         written.map_err(self.failed::<Secret>("complete", name))?;
         self.applied.writes += 1;
         Ok(())
