@@ -128,6 +128,14 @@ pub enum ObserveError {
     },
 }
 
+impl ObserveError {
+    /// Of one object, which belongs to no namespace where that is empty.
+    fn get<K: Resource<DynamicType = ()>>(namespace: &str, name: &str, source: kube::Error) -> Self {
+        let (kind, namespace, name) = (K::kind(&()).into_owned(), namespace.to_owned(), name.to_owned());
+        Self::Get { kind, namespace, name, source }
+    }
+}
+
 /// Where to look.
 pub(crate) struct Sources<'a> {
     pub(crate) client: &'a Client,
@@ -200,13 +208,8 @@ impl Sources<'_> {
             + DeserializeOwned
             + std::fmt::Debug,
     {
-        let namespace = cluster.namespace.clone().unwrap_or_default();
-        let api = Api::<K>::namespaced(self.client.clone(), &namespace);
-        api.get_opt(&name).await.map_err(|source| ObserveError::Get {
-            kind: K::kind(&()).into_owned(),
-            namespace,
-            name,
-            source,
-        })
+        let namespace = cluster.namespace.as_deref().unwrap_or_default();
+        let found = Api::<K>::namespaced(self.client.clone(), namespace).get_opt(&name).await;
+        found.map_err(|source| ObserveError::get::<K>(namespace, &name, source))
     }
 }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::Api;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 use tracing::warn;
 
 use super::ObserveError;
@@ -28,10 +28,7 @@ pub(super) async fn volumes(
             Err(kube::Error::Api(status)) if status.is_forbidden() => {
                 warn!(volume = name, "may not be read, so it is not known whether a lost node has it");
             }
-            Err(source) => {
-                let kind = PersistentVolume::kind(&()).into_owned();
-                return Err(ObserveError::Get { kind, namespace: String::new(), name, source });
-            }
+            Err(source) => return Err(ObserveError::get::<PersistentVolume>("", &name, source)),
         }
     }
     Ok(volumes)
