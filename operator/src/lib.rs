@@ -14,7 +14,8 @@
 //!                           ├▶ status     what users see of it; written where it differs
 //!                           └▶ events     what has happened since the last status
 //! ```
-//! `validate`, `desired`, `loss` and what makes a status or events of it are pure: values in, values out.
+//! Below them is what they speak of: crd, cluster, nodes, pods. `validate`, `desired`, `loss` and what makes a status or events
+//! of it are pure: values in, values out.
 pub mod apply;
 pub mod cli;
 mod clock;
