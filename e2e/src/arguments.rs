@@ -1,8 +1,8 @@
-//! What each program is started with: pure functions of a folder and ports.
+//! What each program is started with: pure functions of a folder, ports and options.
 
 use std::path::{Path, PathBuf};
 
-use crate::control_plane::Options;
+use crate::options::Options;
 
 /// Service addresses; nothing routes them.
 const SERVICE_RANGE: &str = "10.96.0.0/16";

@@ -1,12 +1,10 @@
 //! What pods' accounts have asked an API server for, as it notes it down.
 
 use std::io;
+use std::path::Path;
 
 use serde_json::Value;
 use thiserror::Error;
-
-use crate::control_plane::ControlPlane;
-use crate::error::ControlPlaneError;
 
 /// Nothing of admins, nor of Kubernetes' own controllers. Of watches the beginning counts: their end may be far.
 pub(crate) const POLICY: &str = "
@@ -55,18 +53,13 @@ pub enum AuditError {
     },
 }
 
-impl ControlPlane {
-    /// What an account has asked for until now, of a control plane that was started with `audit`.
-    ///
-    /// # Errors
-    /// Where the log cannot be read.
-    pub fn requests_of(&self, namespace: &str, account: &str) -> Result<Vec<Request>, ControlPlaneError> {
-        let log = std::fs::read_to_string(self.layout().audit_log()).map_err(AuditError::Read)?;
-        let user = format!("system:serviceaccount:{namespace}:{account}");
-        let mut requests = requests(&log)?;
-        requests.retain(|request| request.user == user);
-        Ok(requests)
-    }
+/// What an account has asked for until now.
+pub(crate) fn requests_of(log: &Path, namespace: &str, account: &str) -> Result<Vec<Request>, AuditError> {
+    let log = std::fs::read_to_string(log).map_err(AuditError::Read)?;
+    let user = format!("system:serviceaccount:{namespace}:{account}");
+    let mut requests = requests(&log)?;
+    requests.retain(|request| request.user == user);
+    Ok(requests)
 }
 
 fn requests(log: &str) -> Result<Vec<Request>, AuditError> {

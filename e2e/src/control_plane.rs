@@ -23,9 +23,10 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::arguments::{self, Layout, Ports};
-use crate::audit;
+use crate::audit::{self, Request};
 use crate::binaries::Binaries;
 use crate::error::ControlPlaneError;
+use crate::options::Options;
 use crate::process::{Watched, free_port};
 
 /// A control plane on a slow machine is ready in ten seconds.
@@ -35,46 +36,6 @@ const LOOK: Duration = Duration::from_millis(50);
 const TOKEN_SECONDS: i64 = 6 * 3600;
 /// Set to `1`, it keeps the folder of a control plane, with the logs of its programs.
 pub const KEEP: &str = "E2E_KEEP";
-
-/// What runs beside etcd and the API server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Parts {
-    /// Makes pods of StatefulSets and Deployments, and deletes what has lost its owner.
-    pub controller_manager: bool,
-    /// Says of pods why they do not fit.
-    pub scheduler: bool,
-}
-
-impl Parts {
-    /// Everything.
-    pub const ALL: Self = Self { controller_manager: true, scheduler: true };
-
-    fn programs(self) -> Vec<&'static str> {
-        let mut programs = vec!["etcd", "kube-apiserver", "kubectl"];
-        programs.extend(self.controller_manager.then_some("kube-controller-manager"));
-        programs.extend(self.scheduler.then_some("kube-scheduler"));
-        programs
-    }
-}
-
-/// What a control plane does beyond the usual.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// What runs.
-    pub parts: Parts,
-    /// Whether the API server notes down what pods' accounts ask for: [`ControlPlane::requests_of`].
-    pub audit: bool,
-    /// Admission plugins that some clusters have, and that are off by default.
-    pub admission: &'static [&'static str],
-    /// Features of the API server and the controller-manager that are off by default.
-    pub feature_gates: &'static [&'static str],
-}
-
-impl From<Parts> for Options {
-    fn from(parts: Parts) -> Self {
-        Self { parts, ..Self::default() }
-    }
-}
 
 /// A running control plane; it ends when this is dropped, or with the process.
 #[derive(Debug)]
@@ -182,6 +143,14 @@ impl ControlPlane {
     /// As [`Self::kubeconfig_as`].
     pub async fn client_as(&self, namespace: &str, account: &str) -> Result<Client, ControlPlaneError> {
         Ok(Client::try_from(config(&self.kubeconfig_as(namespace, account).await?).await?)?)
+    }
+
+    /// What an account has asked for until now, where the control plane was started with `audit`.
+    ///
+    /// # Errors
+    /// Where the log cannot be read.
+    pub fn requests_of(&self, namespace: &str, account: &str) -> Result<Vec<Request>, ControlPlaneError> {
+        Ok(audit::requests_of(&self.layout().audit_log(), namespace, account)?)
     }
 
     /// Kills the API server. Clients see their watches end, and then nobody.

@@ -16,12 +16,14 @@ pub mod audit;
 pub mod binaries;
 pub mod control_plane;
 pub mod error;
+mod options;
 mod process;
 pub mod rights;
 pub mod shared;
 
-pub use control_plane::{ControlPlane, Options, Parts};
+pub use control_plane::ControlPlane;
 pub use error::ControlPlaneError;
+pub use options::{Options, Parts};
 pub use shared::{namespace, shared, skipped, until};
 
 /// A line for the person who runs the tests: `eprintln!` is shown for tests that fail, this always.

@@ -10,8 +10,9 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 use crate::binaries::may_skip;
-use crate::control_plane::{ControlPlane, Parts};
+use crate::control_plane::ControlPlane;
 use crate::error::ControlPlaneError;
+use crate::options::Parts;
 
 /// What a test waits for comes within this.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use shard_e2e::{shared, until};
 use shard_operator::apply::evict;
 use shard_operator::crd::condition;
-use shard_operator::loss::{Eviction, Standing, Target};
+use shard_operator::loss::{Eviction, Target};
+use shard_operator::nodes::Standing;
 
 const POD: &str = "tiny-shard-0-0";
 const CLAIM: &str = "model-tiny-shard-0-0";

@@ -28,7 +28,6 @@ use crate::desired::secrets::Secrets;
 use crate::desired::{Accounts, BootstrapChildren, Desired, GatewayChildren, Policies, ShardChildren};
 use crate::observe::Observed;
 use crate::watch::Shelves;
-pub(crate) use error::is_refusal;
 pub use error::{ApplyError, Object};
 pub use evict::{Evicted, evict};
 

@@ -34,8 +34,9 @@ use tokio::time::{Instant, sleep};
 use tracing::{Instrument, debug, info, warn};
 
 use crate::apply::{self, ApplyError};
-use crate::crd::ShardCluster;
+use crate::crd::{ShardCluster, ShardClusterStatus};
 use crate::desired::{Facts, desired};
+use crate::error_class::ErrorClass;
 use crate::events;
 use crate::facts;
 use crate::keys::{self, KeysError};
@@ -44,14 +45,12 @@ use crate::observe::{GatewayView, Gateways, ObserveError, Sources};
 use crate::rollout::{self, Rollout};
 use crate::settings::Settings;
 use crate::status::{self, Outcome};
-use crate::telemetry::health::NO_DEFINITION;
-use crate::telemetry::{Telemetry, logs};
+use crate::telemetry::{NO_DEFINITION, Telemetry, logs};
 use crate::validate::validate;
 use crate::watch::{self, ClusterRef, Shelves, scoped};
 use crate::words::words;
 use memory::Memory;
 use policy::BackOff;
-pub use policy::Class;
 use refusal::{Basis, Refusal};
 use upgrade::Turn;
 pub use write::WriteStatusError;
@@ -159,21 +158,8 @@ pub async fn run(
         .reconcile_on(stream(answers).inspect(queued).map(seen))
         .graceful_shutdown_on(shutdown.clone())
         .run(reconcile, |_, never, _| match *never {}, Arc::clone(&context))
-        .for_each(|result| {
-            match result {
-                Ok((cluster, _)) => debug!(%cluster, "reconciled"),
-                Err(RunError::ObjectNotFound(gone)) => {
-                    let cluster =
-                        ClusterRef::new(&gone.name).within(gone.namespace.as_deref().unwrap_or_default());
-                    context.memory.forget(&cluster);
-                    context.turn.release(&cluster);
-                    context.gateways.forget(&cluster);
-                    context.telemetry.metrics.forget(&cluster);
-                    debug!(%cluster, "gone");
-                }
-                Err(RunError::QueueError(error)) if is_undefined(&error) => warn!("{NO_DEFINITION}"),
-                Err(error) => warn!(error = %words(&error), "a watch was interrupted"),
-            }
+        .for_each(|ended| {
+            take_note(ended, &context);
             std::future::ready(())
         });
     let limit = async {
@@ -186,6 +172,26 @@ pub async fn run(
     tokio::select! {
         () = reconciles => info!("all reconciles are done"),
         () = limit => info!("the operator ends with what it has"),
+    }
+}
+
+/// How a reconcile has ended, or why there was none.
+fn take_note(
+    ended: Result<(ObjectRef<Seen>, Action), RunError<Infallible, watcher::Error>>,
+    context: &Context,
+) {
+    match ended {
+        Ok((cluster, _)) => debug!(%cluster, "reconciled"),
+        Err(RunError::ObjectNotFound(gone)) => {
+            let cluster = ClusterRef::new(&gone.name).within(gone.namespace.as_deref().unwrap_or_default());
+            context.memory.forget(&cluster);
+            context.turn.release(&cluster);
+            context.gateways.forget(&cluster);
+            context.telemetry.metrics.forget(&cluster);
+            debug!(%cluster, "gone");
+        }
+        Err(RunError::QueueError(error)) if is_undefined(&error) => warn!("{NO_DEFINITION}"),
+        Err(error) => warn!(error = %words(&error), "a watch was interrupted"),
     }
 }
 
@@ -231,7 +237,7 @@ async fn reconcile(resource: Arc<Seen>, context: Arc<Context>) -> Result<Action,
 }
 
 async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, ReconcileError> {
-    let Context { client, settings, shelves, gateways, memory, turn, telemetry } = context;
+    let Context { client, settings, shelves, gateways, memory, turn, telemetry: _ } = context;
     // Reads the cluster.
     let sources = Sources { client, shelves, gateways };
     let observed = sources.observe(cluster_ref).await.map_err(ReconcileError::Observe)?;
@@ -248,11 +254,8 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
             if is_due {
                 turn.release(cluster_ref);
             }
-            let status = status::invalid(&observed.resource, &error, Timestamp::now());
-            telemetry.metrics.phase(cluster_ref.clone(), status.phase);
-            let written = write::status(client, memory, &observed.resource, &status).await;
-            written.map_err(ReconcileError::Status)?;
-            events::write(client, &observed.resource, &events::of_change(&observed.resource, &status)).await;
+            let next = status::invalid(&observed.resource, &error, Timestamp::now());
+            tell(cluster_ref, context, &observed.resource, &next).await?;
             return Ok(Action::await_change());
         }
     };
@@ -296,10 +299,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let outcome = Outcome { notes: applied.notes, refused };
     // No client; then writes the status.
     let next = status::status(&cluster, &observed, facts.plan.as_ref(), &rollout, &outcome, Timestamp::now());
-    telemetry.metrics.phase(cluster_ref.clone(), next.phase);
-    let written = write::status(client, memory, &observed.resource, &next).await;
-    let again = written.map_err(ReconcileError::Status)?;
-    events::write(client, &observed.resource, &events::of_change(&observed.resource, &next)).await;
+    let again = tell(cluster_ref, context, &observed.resource, &next).await?;
     let pass = PASS.mul_f64(1.0 + policy::jitter());
     let rest = refusal.map(|refusal| refusal.rest(Instant::now()));
     let (gone, hidden) = (loss.wait(Timestamp::now()), observed.obstacles.wait());
@@ -321,6 +321,20 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     Ok(Action::requeue(due))
 }
 
+/// Writes a status, and Events of what it changes; the time until it is due, where it has to wait.
+async fn tell(
+    cluster: &ClusterRef,
+    context: &Context,
+    resource: &ShardCluster,
+    next: &ShardClusterStatus,
+) -> Result<Option<Duration>, ReconcileError> {
+    let Context { client, memory, telemetry, .. } = context;
+    telemetry.metrics.phase(cluster.clone(), next.phase);
+    let again = write::status(client, memory, resource, next).await.map_err(ReconcileError::Status)?;
+    events::write(client, resource, &events::of_change(resource, next)).await;
+    Ok(again)
+}
+
 /// When to try again.
 fn failed(
     cluster: &ClusterRef,
@@ -328,7 +342,7 @@ fn failed(
     error: &ReconcileError,
     context: &Context,
 ) -> Action {
-    let class = policy::of(error);
+    let class = policy::class(error);
     context.telemetry.metrics.failed(class);
     if let ReconcileError::Refused { again, .. } = error {
         context.memory.succeeded(cluster);
@@ -339,7 +353,7 @@ fn failed(
     let delay = policy::delay(class, failures, policy::jitter()).max(policy::asked_to_wait(error));
     let back_off = BackOff { generation, until: Instant::now() + delay };
     // An API server that fails is not asked more often because much happens; who wrote in between is best known at once.
-    context.memory.waits(cluster, (class != Class::Conflict).then_some(back_off));
+    context.memory.waits(cluster, (class != ErrorClass::Conflict).then_some(back_off));
     warn!(error = %words(error), ?class, failures, ?delay, "reconcile failed");
     Action::requeue(delay)
 }

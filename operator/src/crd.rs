@@ -15,6 +15,7 @@ mod model;
 mod parts;
 mod pod;
 mod reason;
+mod reference;
 mod rules;
 pub mod schema;
 mod shards;
@@ -27,15 +28,15 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use model::{
-    Builtin, BuiltinName, HttpSource, HuggingFaceSource, ImageSource, KeyRef, ModelSpec, PvcSource,
-    SourceSpec,
+    Builtin, BuiltinName, HttpSource, HuggingFaceSource, ImageSource, ModelSpec, PvcSource, SourceSpec,
 };
 pub use parts::{
-    ActivationDtype, BootstrapSpec, GatewaySpec, InferenceSpec, KvDtype, NameRef, NetworkPolicySpec,
-    RolloutSpec, ServiceSpec, ServiceType, Transport, Weights,
+    ActivationDtype, BootstrapSpec, GatewaySpec, InferenceSpec, KvDtype, NetworkPolicySpec, RolloutSpec,
+    ServiceSpec, ServiceType, Transport, Weights,
 };
 pub use pod::{PodBlock, PullPolicy, Resources};
 pub use reason::{Class, Reason};
+pub use reference::{KeyRef, NameRef};
 pub use shards::{GpuOverride, GpuSpec, ShardOverride, ShardsSpec};
 pub use status::{
     LayerRange, ModelStatus, Phase, PlanShard, PlanStatus, ShardClusterStatus, ShardRow, condition,

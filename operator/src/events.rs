@@ -13,10 +13,10 @@ mod condition;
 mod write;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::ResourceExt;
 
 use crate::crd::{Phase, PlanStatus, ShardCluster, ShardClusterStatus, condition as types};
-use crate::loss::{Eviction, Standing, Target};
+use crate::loss::{Eviction, Target};
+use crate::nodes::Standing;
 pub use write::write;
 
 /// Of an Event's note: what an API server takes.
@@ -154,11 +154,6 @@ fn of_eviction(Eviction { pod, claims, node, standing }: &Eviction) -> Vec<Event
         deleted("ClaimDeleted", "PersistentVolumeClaim", claim, note)
     };
     claims.iter().map(of_claim).collect()
-}
-
-/// Where it happened.
-fn namespace(resource: &ShardCluster) -> String {
-    resource.namespace().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use crate::lead::uptime;
+use crate::clock::uptime;
 use crate::telemetry::Telemetry;
 
 /// Of those who ask there are few: kubelets and Prometheus.

@@ -10,7 +10,6 @@
 //! ```
 //! A leader that cannot renew has closed its fence 4 s before anybody else may take the lease.
 
-mod clock;
 mod election;
 mod fence;
 mod identity;
@@ -27,9 +26,9 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::clock::uptime;
 use crate::telemetry::Telemetry;
 use crate::words::words;
-pub(crate) use clock::uptime;
 use election::{Election, Step, TERM};
 pub use fence::Fence;
 pub(crate) use identity::identity;

@@ -14,14 +14,17 @@
 //!                           ├▶ status     what users see of it; written where it differs
 //!                           └▶ events     what has happened since the last status
 //! ```
-//! `validate`, `desired`, `loss` and what makes a status or events of it are pure: values in, values out.
+//! Below them is what they speak of: crd, cluster, nodes, pods. `validate`, `desired`, `loss` and what makes a status or events
+//! of it are pure: values in, values out.
 pub mod apply;
 pub mod cli;
+mod clock;
 pub mod cluster;
 pub mod controller;
 pub mod crd;
 pub mod desired;
 mod digest;
+pub mod error_class;
 pub mod events;
 pub mod facts;
 pub mod gateways;
@@ -30,6 +33,7 @@ pub mod keys;
 pub mod lead;
 pub mod loss;
 mod named;
+pub mod nodes;
 pub mod observe;
 pub mod patience;
 pub mod peer_id;

@@ -7,11 +7,8 @@
 //! ```
 //! That a pod goes by force is safe, though it may still run: it holds nothing but weights, and sessions are fenced. The
 //! claim waits until the pod has come back without a node: then it is in nobody's use, and a pod that is not to come back
-//! takes no claim along. When most nodes are lost nothing goes: see [`nodes`].
+//! takes no claim along. When most nodes are lost nothing goes: see [`crate::nodes`].
 
-mod node;
-mod nodes;
-mod pod;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -23,15 +20,9 @@ use kube::ResourceExt;
 
 use crate::cluster::Cluster;
 use crate::crd::Reason;
+use crate::nodes::{Nodes, Standing};
 use crate::observe::Observed;
-use crate::pods::Problem;
-pub use node::NodeView;
-use nodes::Nodes;
-pub use nodes::Standing;
-use pod::{claims_of, is_forced, is_replaced, scheduled, unschedulable};
-
-/// Where a claim's volume was made; a hint, that only saves a look at the volume.
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+use crate::pods::{Problem, claims_of, is_forced, is_replaced, scheduled, unschedulable};
 
 /// What is to be done about lost nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,19 +95,6 @@ pub fn causes(cluster: &Cluster, observed: &Observed, now: Timestamp) -> BTreeMa
     };
     let fates = scene.fates().filter(|(_, fate)| is_sure(fate));
     fates.map(|(pod, fate)| (pod.name_any(), problem(fate))).collect()
-}
-
-/// Names of the volumes that have to be known: of pods that fit no node, where the volume may be the reason.
-#[must_use]
-pub fn volumes_to_read(pods: &[Pod], claims: &[PersistentVolumeClaim], nodes: &[NodeView]) -> Vec<String> {
-    let nodes = Nodes::new(nodes);
-    let elsewhere = |claim: &&PersistentVolumeClaim| {
-        let selected = claim.annotations().get(SELECTED_NODE);
-        selected.is_none_or(|node| nodes.named(node) != Standing::Reachable)
-    };
-    let homeless = pods.iter().filter(|pod| unschedulable(pod).is_some());
-    let claims = homeless.flat_map(|pod| claims_of(pod, claims)).filter(elsewhere);
-    claims.filter_map(|claim| claim.spec.as_ref()?.volume_name.clone()).collect()
 }
 
 /// All that a pod's fate depends on.

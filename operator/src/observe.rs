@@ -9,8 +9,9 @@
 //!           └▶ gateways                   their last word, and from now on the next ones
 //! ```
 
-mod nodes;
 pub mod obstacles;
+mod ownership;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -21,22 +22,21 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::Api;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tracing::warn;
 
 use crate::crd::ShardCluster;
-use crate::desired::meta::{INSTANCE, MANAGED_BY, MANAGER};
 use crate::desired::secrets::names;
 pub use crate::gateways::{GatewayView, Gateways};
 use crate::keys::HeldSecrets;
-use crate::loss::NodeView;
+use crate::nodes::NodeView;
 use crate::observe::obstacles::Obstacles;
 use crate::watch::{ClusterRef, Shelved, Shelves, UnpackError};
 use crate::words::words;
+pub(crate) use ownership::{Ownership, ownership};
 
 /// What is there.
 #[derive(Clone, Debug)]
@@ -128,6 +128,14 @@ pub enum ObserveError {
     },
 }
 
+impl ObserveError {
+    /// Of one object, which belongs to no namespace where that is empty.
+    fn get<K: Resource<DynamicType = ()>>(namespace: &str, name: &str, source: kube::Error) -> Self {
+        let (kind, namespace, name) = (K::kind(&()).into_owned(), namespace.to_owned(), name.to_owned());
+        Self::Get { kind, namespace, name, source }
+    }
+}
+
 /// Where to look.
 pub(crate) struct Sources<'a> {
     pub(crate) client: &'a Client,
@@ -163,7 +171,7 @@ impl Sources<'_> {
         let (claims, pods) = (self.kept(cluster)?, self.kept::<Pod>(cluster)?);
         let gateway = self.gateways.follow(cluster, &pods, secrets.operator_key().as_deref());
         let nodes = self.shelves.nodes.all();
-        let volumes = nodes::volumes(self.client, &pods, &claims, &nodes).await?;
+        let volumes = volumes::volumes(self.client, &pods, &claims, &nodes).await?;
         // They explain, and nothing else depends on them: what cannot be read now is looked at again.
         let looked = obstacles::obstacles(self.client, &resource, &children, &pods).await;
         let obstacles = looked.unwrap_or_else(|error| {
@@ -180,7 +188,7 @@ impl Sources<'_> {
     ) -> Result<Vec<K>, ObserveError> {
         let mut all = self.kept::<K>(cluster)?;
         if let Some(owner) = resource.controller_owner_ref(&()) {
-            all.retain(|object| matches!(standing(object, &owner), Standing::Owned | Standing::Orphan));
+            all.retain(|object| matches!(ownership(object, &owner), Ownership::Owned | Ownership::Orphan));
         }
         Ok(all)
     }
@@ -200,77 +208,8 @@ impl Sources<'_> {
             + DeserializeOwned
             + std::fmt::Debug,
     {
-        let namespace = cluster.namespace.clone().unwrap_or_default();
-        let api = Api::<K>::namespaced(self.client.clone(), &namespace);
-        api.get_opt(&name).await.map_err(|source| ObserveError::Get {
-            kind: K::kind(&()).into_owned(),
-            namespace,
-            name,
-            source,
-        })
-    }
-}
-
-/// What an object is to a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It has made it.
-    Owned,
-    /// Nobody's, with its labels: left behind by a deletion that keeps children, or by a hand. It is adopted.
-    Orphan,
-    /// Of a resource that had the same name: it goes, as a garbage collector would have it.
-    Former,
-    /// Somebody else's, whatever its name.
-    Others,
-}
-
-/// `owner` is the resource, as its children name it.
-pub(crate) fn standing<K: Resource>(object: &K, owner: &OwnerReference) -> Standing {
-    let labels = object.labels();
-    let labelled = |key: &str, value: &str| labels.get(key).is_some_and(|found| found == value);
-    match object.owner_references().iter().find(|owner| owner.controller == Some(true)) {
-        Some(found) if found.uid == owner.uid => Standing::Owned,
-        Some(found) if is_same(found, owner) => Standing::Former,
-        Some(_) => Standing::Others,
-        None if labelled(MANAGED_BY, MANAGER) && labelled(INSTANCE, &owner.name) => Standing::Orphan,
-        None => Standing::Others,
-    }
-}
-
-/// Of one kind, whatever its version, and name.
-fn is_same(one: &OwnerReference, other: &OwnerReference) -> bool {
-    let group = |owner: &OwnerReference| owner.api_version.split_once('/').map(|(group, _)| group.to_owned());
-    (&one.kind, &one.name, group(one)) == (&other.kind, &other.name, group(other))
-}
-
-#[cfg(test)]
-mod tests {
-    use k8s_openapi::api::core::v1::ServiceAccount;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    #[test]
-    fn an_object_is_its_controllers_and_without_one_that_of_its_labels() {
-        let reference = |kind: &str, name: &str, uid: &str, controller: bool| json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": uid, "controller": controller});
-        let owner = serde_json::from_value(reference("ShardCluster", "tiny", "1", true)).unwrap();
-        let ours = json!({MANAGED_BY: MANAGER, INSTANCE: "tiny"});
-        let table = [
-            (ours.clone(), vec![reference("ShardCluster", "tiny", "1", true)], Standing::Owned),
-            (json!({}), vec![reference("ShardCluster", "tiny", "1", true)], Standing::Owned),
-            (ours.clone(), vec![], Standing::Orphan),
-            (ours.clone(), vec![reference("ShardCluster", "tiny", "1", false)], Standing::Orphan),
-            (json!({MANAGED_BY: MANAGER, INSTANCE: "other"}), vec![], Standing::Others),
-            (json!({MANAGED_BY: "Helm", INSTANCE: "tiny"}), vec![], Standing::Others),
-            (json!({}), vec![], Standing::Others),
-            (ours.clone(), vec![reference("ShardCluster", "tiny", "2", true)], Standing::Former),
-            (ours.clone(), vec![reference("ShardCluster", "other", "2", true)], Standing::Others),
-            (ours, vec![reference("Deployment", "tiny", "2", true)], Standing::Others),
-        ];
-        for (labels, owners, expected) in table {
-            let metadata: Value = json!({"name": "a", "labels": labels, "ownerReferences": owners});
-            let object: ServiceAccount = serde_json::from_value(json!({"metadata": metadata})).unwrap();
-            assert_eq!(standing(&object, &owner), expected, "{metadata}");
-        }
+        let namespace = cluster.namespace.as_deref().unwrap_or_default();
+        let found = Api::<K>::namespaced(self.client.clone(), namespace).get_opt(&name).await;
+        found.map_err(|source| ObserveError::get::<K>(namespace, &name, source))
     }
 }

@@ -1,126 +1,53 @@
-//! What is wrong with a pod, in words that stay the same while the cause does.
+//! What a pod says of itself. Pure.
 
-use std::collections::BTreeMap;
+mod problem;
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodCondition};
 use kube::ResourceExt;
 
-use crate::crd::Reason;
-use crate::observe::obstacles::{Kind, Missing};
-
-/// Why a pod does not serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Of the conditions that it keeps from holding.
-    pub reason: Reason,
-    /// What follows "pod NAME".
-    pub message: String,
-}
+pub use problem::{Problem, problem};
 
 /// Whether a pod serves: ready, and not on its way out.
 #[must_use]
 pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
-    pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
+    pod.metadata.deletion_timestamp.is_none() && condition(pod, "Ready", "True").is_some()
 }
 
-/// What keeps a pod from serving, beside the time that it needs; `None` where it is ready or on its way. `lost` is what
-/// lost nodes do to pods, by name: what such a node has said of a pod, or does not say of its end, is of no interest.
-#[must_use]
-pub fn problem(pod: &Pod, lost: &BTreeMap<String, Problem>) -> Option<Problem> {
-    if is_ready(pod) {
-        return None;
-    }
-    if let Some(lost) = lost.get(&pod.name_any()) {
-        return Some(lost.clone());
-    }
-    if pod.metadata.deletion_timestamp.is_some() {
-        return None;
-    }
-    let status = pod.status.as_ref()?;
-    let unschedulable = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|one| one.type_ == "PodScheduled" && one.reason.as_deref() == Some("Unschedulable"));
-    if let Some(condition) = unschedulable {
-        let why = condition.message.as_deref().unwrap_or("the scheduler does not say why");
-        return Some(Problem { reason: Reason::Unschedulable, message: format!("fits no node: {why}") });
-    }
-    if status.phase.as_deref() == Some("Failed") {
-        let why = [&status.reason, &status.message].into_iter().flatten().cloned().collect::<Vec<_>>();
-        return Some(Problem {
-            reason: Reason::PodFailed,
-            message: format!("has failed: {}", why.join(", ")),
-        });
-    }
-    status.container_statuses.iter().flatten().find_map(|container| of_container(pod, container))
+/// That it has got its node.
+pub(crate) fn scheduled(pod: &Pod) -> Option<&PodCondition> {
+    condition(pod, "PodScheduled", "True")
 }
 
-fn of_container(pod: &Pod, container: &ContainerStatus) -> Option<Problem> {
-    let terminated = |state: &Option<ContainerState>| state.as_ref()?.terminated.clone();
-    let ended = terminated(&container.state).or_else(|| terminated(&container.last_state));
-    if let Some(ended) = &ended
-        && ended.reason.as_deref() == Some("OOMKilled")
-    {
-        let limit = memory_limit(pod).map(|limit| format!(" of {limit}")).unwrap_or_default();
-        let message = format!("was killed because it used more memory than its limit{limit} (OOMKilled)");
-        return Some(Problem { reason: Reason::OutOfMemory, message });
-    }
-    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
-    let message = waiting.and_then(|waiting| waiting.message.clone()).unwrap_or_default();
-    match waiting.and_then(|waiting| waiting.reason.as_deref()) {
-        Some("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull") => {
-            let why = pull_error(&message);
-            let message = format!("cannot get its image {}: {why}", container.image);
-            Some(Problem { reason: Reason::ImagePull, message })
-        }
-        Some("CrashLoopBackOff") => {
-            let code = ended.map(|ended| format!(": it ends with exit code {}", ended.exit_code));
-            let message = format!("crashes again and again{}", code.unwrap_or_default());
-            Some(Problem { reason: Reason::CrashLoop, message })
-        }
-        Some(reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError")) => {
-            Some(Problem {
-                reason: Reason::ContainerNotStarted,
-                message: format!("does not start: {reason}: {message}"),
-            })
-        }
-        _ => None,
-    }
+/// That no node is found for it.
+pub(crate) fn unschedulable(pod: &Pod) -> Option<&PodCondition> {
+    condition(pod, "PodScheduled", "False").filter(|one| one.reason.as_deref() == Some("Unschedulable"))
 }
 
-/// What no pod says: the kubelet waits for what is not there yet.
-pub(super) fn missing(it: &Missing) -> Problem {
-    let Missing { field, kind, name, .. } = it;
-    let message = match &it.entry {
-        None => format!("{field} names {kind} {name}, which does not exist: create it, or remove the field"),
-        Some(entry) if it.exists => {
-            format!(
-                "{field} names entry {entry} of {kind} {name}, which has none of this name: add it, or name another one"
-            )
-        }
-        Some(entry) => {
-            format!(
-                "{field} names {kind} {name}, which does not exist: create it with an entry {entry}, or remove the field"
-            )
-        }
-    };
-    let reason = match kind {
-        Kind::Secret => Reason::SecretMissing,
-        Kind::ConfigMap => Reason::ConfigMapMissing,
-    };
-    Problem { reason, message }
+/// Claims of its own: those that its StatefulSet makes. A user's that it mounts is not ours to delete.
+pub(crate) fn claims_of<'a>(
+    pod: &'a Pod,
+    claims: &'a [PersistentVolumeClaim],
+) -> impl Iterator<Item = &'a PersistentVolumeClaim> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(move |volume| {
+        let name = &volume.persistent_volume_claim.as_ref()?.claim_name;
+        let own = *name == format!("{}-{}", volume.name, pod.name_any());
+        claims.iter().find(|claim| own && claim.name_any() == *name)
+    })
 }
 
-/// The kubelet alternates between an error and a pause after it, which repeats the error behind a colon.
-fn pull_error(message: &str) -> &str {
-    let after = message.split_once("ErrImagePull: ").map_or(message, |(_, why)| why);
-    if after.is_empty() { "the kubelet does not say why" } else { after }
+/// Whether somebody makes another pod when it is gone.
+pub(crate) fn is_replaced(pod: &Pod) -> bool {
+    let keeps = |kind: &str| matches!(kind, "StatefulSet" | "ReplicaSet");
+    pod.owner_references().iter().any(|owner| owner.controller == Some(true) && keeps(&owner.kind))
 }
 
-fn memory_limit(pod: &Pod) -> Option<String> {
-    let container = pod.spec.as_ref()?.containers.first()?;
-    Some(container.resources.as_ref()?.limits.as_ref()?.get("memory")?.0.clone())
+/// It was deleted by force, and waits for somebody's finalizer.
+pub(crate) fn is_forced(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some() && pod.metadata.deletion_grace_period_seconds == Some(0)
+}
+
+fn condition<'a>(pod: &'a Pod, kind: &str, status: &str) -> Option<&'a PodCondition> {
+    let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    conditions.find(|one| one.type_ == kind && one.status == status)
 }

@@ -11,14 +11,12 @@ mod cause;
 mod conditions;
 mod fleet;
 mod gaps;
+mod obstacle;
 mod phase;
 mod plan;
 mod resilience;
 
-use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
-use shard_wire::contract::HTTP_PORT;
 
 use crate::apply::Note;
 use crate::cluster::Cluster;
@@ -58,7 +56,7 @@ pub fn status(
     let lost = loss::causes(cluster, observed, now);
     let fleet = Fleet::new(cluster, observed, plan, &lost);
     let resilience = Resilience::of(&fleet);
-    let endpoint = endpoint(cluster, observed);
+    let endpoint = address::endpoint(cluster, observed);
     let Outcome { notes, refused } = outcome;
     let held_up = refused.is_some();
 
@@ -123,21 +121,6 @@ pub fn invalid(resource: &ShardCluster, error: &SpecError, now: Timestamp) -> Sh
     status.observed_generation = generation;
     status.phase = Some(Phase::Failed);
     status
-}
-
-/// Where clients find the API: outside where a load balancer says so, else inside the cluster.
-fn endpoint(cluster: &Cluster, observed: &Observed) -> String {
-    let name = Part::Gateway.name(cluster);
-    let service = observed.children.services.iter().find(|service| service.name_any() == name);
-    let balanced = service.and_then(balancer);
-    let host = balanced.unwrap_or_else(|| format!("{name}.{}.svc", cluster.namespace));
-    format!("http://{host}:{HTTP_PORT}")
-}
-
-fn balancer(service: &Service) -> Option<String> {
-    let ingress = service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?.first()?;
-    let bracketed = |ip: &String| if ip.contains(':') { format!("[{ip}]") } else { ip.clone() };
-    ingress.hostname.clone().or_else(|| ingress.ip.as_ref().map(bracketed))
 }
 
 /// One pod per column, for autoscalers.

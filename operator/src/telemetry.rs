@@ -6,12 +6,13 @@
 //!                             └▶ logs    ─▶ standard error
 //! ```
 
-pub(crate) mod health;
+mod health;
 pub mod logs;
 mod metrics;
 mod writes;
 
 pub use health::Health;
+pub(crate) use health::NO_DEFINITION;
 pub use metrics::Metrics;
 pub use writes::CountWrites;
 

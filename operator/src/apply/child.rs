@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{ApplyError, Writer, compare};
 use crate::desired::meta::MANAGER;
-use crate::observe::{Standing, standing};
+use crate::observe::{Ownership, ownership};
 use crate::watch::Shelved;
 
 impl Writer<'_> {
@@ -44,6 +44,24 @@ impl Writer<'_> {
 
     pub(super) fn keep<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&mut self, name: &str) {
         self.kept.insert((K::kind(&()).into_owned(), name.to_owned()));
+    }
+
+    /// Deletes an object; one that is gone already is no failure.
+    pub(super) async fn delete<K>(
+        &mut self,
+        action: &'static str,
+        name: &str,
+        params: &DeleteParams,
+    ) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        match self.api::<K>(name)?.delete(name, params).await {
+            Ok(_) => self.applied.writes += 1,
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(source) => return Err(self.failed::<K>(action, name)(source)),
+        }
+        Ok(())
     }
 
     /// Applies a child, unless it is as it should be, or on its way out: then its end is the sign to make it again.
@@ -92,11 +110,10 @@ impl Writer<'_> {
         wanted: &Value,
         found: &K,
     ) -> Result<(), kube::Error> {
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        match api.patch(name, &params, &Patch::Merge(wanted)).await {
+        match api.patch(name, &merge(), &Patch::Merge(wanted)).await {
             Err(kube::Error::Api(status)) if status.is_invalid() && K::IS_ALL_OURS => {
                 let alone = alone(wanted, &serde_json::to_value(found).map_err(kube::Error::SerdeError)?);
-                drop(api.patch(name, &params, &Patch::Merge(alone)).await?);
+                drop(api.patch(name, &merge(), &Patch::Merge(alone)).await?);
             }
             replaced => drop(replaced?),
         }
@@ -121,10 +138,10 @@ impl Writer<'_> {
     async fn make_way<K: Shelved>(&mut self, name: &str) -> Result<(), ApplyError> {
         let there = self.api::<K>(name)?.get_metadata_opt(name).await;
         match there.map_err(self.failed::<K>("look for", name))? {
-            Some(found) => match standing(&found, self.owner) {
-                Standing::Owned | Standing::Orphan => Ok(()),
-                Standing::Former => self.bury::<K>(name, &found.metadata).await,
-                Standing::Others => Err(self.not_ours::<K>(name)),
+            Some(found) => match ownership(&found, self.owner) {
+                Ownership::Owned | Ownership::Orphan => Ok(()),
+                Ownership::Former => self.bury::<K>(name, &found.metadata).await,
+                Ownership::Others => Err(self.not_ours::<K>(name)),
             },
             None => Ok(()),
         }
@@ -153,6 +170,11 @@ impl Writer<'_> {
         let (kind, namespace) = (K::kind(&()).into_owned(), self.namespace.to_owned());
         ApplyError::NotOurs { kind, namespace, name: name.to_owned() }
     }
+}
+
+/// Of a merge patch: what it sets is known as ours.
+pub(super) fn merge() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
 }
 
 /// As an object that is to be made, and not to be one that is there: of this version no object is.

@@ -3,6 +3,8 @@
 use kube::Resource;
 use thiserror::Error;
 
+use crate::error_class::ErrorClass;
+
 /// What is written, beside other objects of its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
@@ -97,18 +99,19 @@ impl ApplyError {
         }
     }
 
+    /// What it is about.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotOurs { .. } | Self::Leaving { .. } | Self::Resting { .. } => ErrorClass::Refused,
+            Self::Write { source, .. } => ErrorClass::of_request(source),
+            Self::Json { .. } => ErrorClass::Internal,
+        }
+    }
+
     /// Whether the API server, a quota or a policy does not want it: users have to know, and the rest can be written.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        match self {
-            Self::NotOurs { .. } | Self::Leaving { .. } | Self::Resting { .. } => true,
-            Self::Write { source: kube::Error::Api(status), .. } => is_refusal(status.code),
-            Self::Write { .. } | Self::Json { .. } => false,
-        }
+        self.class() == ErrorClass::Refused
     }
-}
-
-/// A namespace on its way out answers 403 or 404 until the ShardCluster is gone, too.
-pub(crate) fn is_refusal(code: u16) -> bool {
-    matches!(code, 400 | 403 | 404 | 422)
 }

@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use tracing::info;
 
 use super::{ApplyError, Object};
-use crate::loss::{Eviction, NodeView, Standing, Target};
+use crate::loss::{Eviction, Target};
+use crate::nodes::{NodeView, Standing};
 
 /// What has gone.
 #[derive(Debug, Default)]

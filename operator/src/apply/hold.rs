@@ -4,11 +4,11 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, Preconditions};
 use serde_json::json;
 
+use super::child::merge;
 use super::{ApplyError, Writer};
-use crate::desired::meta::MANAGER;
 use crate::desired::{Held, HeldSet, StuckPod};
 
 impl Writer<'_> {
@@ -41,8 +41,7 @@ impl Writer<'_> {
             return Ok(());
         }
         let patch = json!({"metadata": {"uid": found.uid()}, "spec": {"replicas": replicas}});
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        let scaled = self.api::<StatefulSet>(name)?.patch(name, &params, &Patch::Merge(&patch)).await;
+        let scaled = self.api::<StatefulSet>(name)?.patch(name, &merge(), &Patch::Merge(&patch)).await;
         self.shelves.stateful_sets.put(scaled.map_err(self.failed::<StatefulSet>("scale", name))?);
         self.applied.writes += 1;
         Ok(())
@@ -53,11 +52,6 @@ impl Writer<'_> {
         let StuckPod { name, uid, version } = pod;
         let seen = Preconditions { uid: uid.clone(), resource_version: version.clone() };
         let params = DeleteParams::default().preconditions(seen);
-        match self.api::<Pod>(name)?.delete(name, &params).await {
-            Ok(_) => self.applied.writes += 1,
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            Err(source) => return Err(self.failed::<Pod>("replace", name)(source)),
-        }
-        Ok(())
+        self.delete::<Pod>("replace", name, &params).await
     }
 }

@@ -33,19 +33,10 @@ impl Writer<'_> {
             if self.kept.contains(&(kind.clone(), name.clone())) {
                 continue;
             }
-            let done = self.remove(child, &name).await;
+            let same = Preconditions { uid: child.uid(), resource_version: None };
+            let params = DeleteParams::background().preconditions(same);
+            let done = self.delete::<K>("delete", &name, &params).await;
             self.go_on(done)?;
-        }
-        Ok(())
-    }
-
-    async fn remove<K: Shelved>(&mut self, child: &K, name: &str) -> Result<(), ApplyError> {
-        let same = Preconditions { uid: child.uid(), resource_version: None };
-        let params = DeleteParams::background().preconditions(same);
-        match self.api::<K>(name)?.delete(name, &params).await {
-            Ok(_) => self.applied.writes += 1,
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            Err(source) => return Err(self.failed::<K>("delete", name)(source)),
         }
         Ok(())
     }

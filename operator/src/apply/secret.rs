@@ -2,12 +2,13 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PostParams};
 use serde_json::{Value, json};
 
+use super::child::merge;
 use super::{ApplyError, Writer};
 use crate::desired::meta::MANAGER;
-use crate::observe::{Standing, standing};
+use crate::observe::{Ownership, ownership};
 
 impl Writer<'_> {
     /// Creates a Secret, or adds the entries that it lacks. Another writer in between is a conflict, and nothing is lost.
@@ -31,18 +32,18 @@ impl Writer<'_> {
     async fn complete(&mut self, desired: &Secret, held: &Secret) -> Result<(), ApplyError> {
         let name = desired.name_any();
         let mut owners = held.owner_references().to_vec();
-        let is_adopted = match standing(held, self.owner) {
-            Standing::Former => return self.bury::<Secret>(&name, &held.metadata).await,
-            Standing::Others if owners.iter().any(|owner| owner.controller == Some(true)) => {
+        let is_adopted = match ownership(held, self.owner) {
+            Ownership::Former => return self.bury::<Secret>(&name, &held.metadata).await,
+            Ownership::Others if owners.iter().any(|owner| owner.controller == Some(true)) => {
                 return Err(self.not_ours::<Secret>(&name));
             }
             // No watch tells of its end.
             _ if held.metadata.deletion_timestamp.is_some() => {
                 return self.bury::<Secret>(&name, &held.metadata).await;
             }
-            Standing::Orphan => true,
+            Ownership::Orphan => true,
             // Without a controller and our labels a user has brought it, and keeps it.
-            Standing::Owned | Standing::Others => false,
+            Ownership::Owned | Ownership::Others => false,
         };
         let mut missing = desired.data.clone().unwrap_or_default();
         missing.retain(|entry, _| held.data.as_ref().is_none_or(|data| !data.contains_key(entry)));
@@ -61,8 +62,7 @@ impl Writer<'_> {
     }
 
     async fn patch(&mut self, name: &str, patch: &Value) -> Result<(), ApplyError> {
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        let written = self.api::<Secret>(name)?.patch(name, &params, &Patch::Merge(patch)).await;
+        let written = self.api::<Secret>(name)?.patch(name, &merge(), &Patch::Merge(patch)).await;
         written.map_err(self.failed::<Secret>("complete", name))?;
         self.applied.writes += 1;
         Ok(())

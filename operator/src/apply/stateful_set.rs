@@ -5,12 +5,12 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, Preconditions};
 use serde_json::json;
 
+use super::child::merge;
 use super::{ApplyError, Note, Workload, Writer};
 use crate::crd::Reason;
-use crate::desired::meta::MANAGER;
 use crate::observe::Observed;
 use crate::quantity::thousandths;
 
@@ -53,13 +53,8 @@ impl Writer<'_> {
                 self.keep::<StatefulSet>(&name);
                 let same = Preconditions { uid: live.uid(), resource_version: None };
                 let params = DeleteParams::orphan().preconditions(same);
-                match self.api::<StatefulSet>(&name)?.delete(&name, &params).await {
-                    Ok(_) => self.applied.writes += 1,
-                    // The watch will tell.
-                    Err(kube::Error::Api(status)) if status.is_not_found() => {}
-                    Err(source) => return Err(self.failed::<StatefulSet>("recreate", &name)(source)),
-                }
-                Ok(())
+                // It is made anew when the watch has told of its end.
+                self.delete::<StatefulSet>("recreate", &name, &params).await
             }
             Change::Impossible => {
                 self.keep::<StatefulSet>(&name);
@@ -82,9 +77,8 @@ impl Writer<'_> {
         for (claim, size) in too_small(desired, claims) {
             let name = claim.name_any();
             let patch = json!({"spec": {"resources": {"requests": {"storage": size}}}});
-            let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-            match self.api::<PersistentVolumeClaim>(&name)?.patch(&name, &params, &Patch::Merge(&patch)).await
-            {
+            let api = self.api::<PersistentVolumeClaim>(&name)?;
+            match api.patch(&name, &merge(), &Patch::Merge(&patch)).await {
                 Ok(grown) => {
                     self.shelves.claims.put(grown);
                     self.applied.writes += 1;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelValue;
 use tokio::time::Instant;
 
 use super::{ReconcileError, WriteStatusError};
-use crate::apply::{ApplyError, is_refusal};
+use crate::apply::ApplyError;
+use crate::error_class::ErrorClass;
 use crate::observe::ObserveError;
 
 /// Conflicts that are retried at once; with more, two writers are at odds.
@@ -15,24 +15,11 @@ const FIRST: Duration = Duration::from_millis(500);
 const LAST: Duration = Duration::from_secs(120);
 const DOUBLINGS: u32 = 8;
 
-/// What an error is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Class {
-    /// Somebody wrote in between.
-    Conflict,
-    /// The API server, a quota or a policy does not want it: users have to know.
-    Refused,
-    /// The API server is not there, too busy, or broken.
-    Api,
-    /// This program or its machine is.
-    Internal,
-}
-
-pub(super) fn of(error: &ReconcileError) -> Class {
+pub(super) fn class(error: &ReconcileError) -> ErrorClass {
     match error {
-        ReconcileError::Apply(error) => of_apply(error),
-        ReconcileError::Refused { .. } => Class::Refused,
-        error => api(error).map_or(Class::Internal, of_api),
+        ReconcileError::Apply(error) => error.class(),
+        ReconcileError::Refused { .. } => ErrorClass::Refused,
+        error => api(error).map_or(ErrorClass::Internal, ErrorClass::of_request),
     }
 }
 
@@ -56,29 +43,10 @@ fn api(error: &ReconcileError) -> Option<&kube::Error> {
     }
 }
 
-fn of_apply(error: &ApplyError) -> Class {
-    match error {
-        error if error.is_refusal() => Class::Refused,
-        ApplyError::Write { source, .. } => of_api(source),
-        _ => Class::Internal,
-    }
-}
-
-fn of_api(error: &kube::Error) -> Class {
-    match error {
-        kube::Error::Api(status) => match status.code {
-            409 => Class::Conflict,
-            code if is_refusal(code) => Class::Refused,
-            _ => Class::Api,
-        },
-        _ => Class::Api,
-    }
-}
-
 /// After so many failures in a row, the next attempt is due in this time. `jitter` is from 0 to 1: many ShardClusters that
 /// fail together are not tried together.
-pub(super) fn delay(class: Class, failures: u32, jitter: f64) -> Duration {
-    if class == Class::Conflict && failures <= AT_ONCE {
+pub(super) fn delay(class: ErrorClass, failures: u32, jitter: f64) -> Duration {
+    if class == ErrorClass::Conflict && failures <= AT_ONCE {
         return Duration::ZERO;
     }
     let doubled = FIRST * 2u32.pow(failures.saturating_sub(1).min(DOUBLINGS));
@@ -108,37 +76,17 @@ pub(super) fn jitter() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::Status;
-
     use super::*;
-
-    fn api(code: u16) -> kube::Error {
-        kube::Error::Api(Box::new(Status { code, message: format!("said {code}"), ..Status::default() }))
-    }
-
-    #[test]
-    fn errors_have_classes() {
-        for (code, class) in [
-            (409, Class::Conflict),
-            (403, Class::Refused),
-            (422, Class::Refused),
-            (429, Class::Api),
-            (500, Class::Api),
-            (503, Class::Api),
-        ] {
-            assert_eq!(of_api(&api(code)), class, "{code}");
-        }
-    }
 
     #[test]
     fn conflicts_are_retried_at_once_and_the_rest_ever_later_within_bounds() {
-        assert_eq!(delay(Class::Conflict, 1, 0.7), Duration::ZERO);
-        assert!(delay(Class::Conflict, AT_ONCE + 1, 0.7) > Duration::ZERO);
-        let full: Vec<_> = (1..=20).map(|failures| delay(Class::Api, failures, 1.0)).collect();
+        assert_eq!(delay(ErrorClass::Conflict, 1, 0.7), Duration::ZERO);
+        assert!(delay(ErrorClass::Conflict, AT_ONCE + 1, 0.7) > Duration::ZERO);
+        let full: Vec<_> = (1..=20).map(|failures| delay(ErrorClass::Api, failures, 1.0)).collect();
         assert_eq!(full[0], FIRST);
         assert!(full.windows(2).all(|pair| pair[0] <= pair[1]), "{full:?}");
         assert_eq!(full[19], LAST);
-        assert_eq!(delay(Class::Api, u32::MAX, 0.0), LAST / 2);
+        assert_eq!(delay(ErrorClass::Api, u32::MAX, 0.0), LAST / 2);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::policy::{self, Class};
+use super::policy;
 use crate::apply::{ApplyError, Object};
+use crate::error_class::ErrorClass;
 use crate::words::words;
 
 /// What was refused, and when it is sent again.
@@ -56,7 +57,7 @@ impl Refusal {
             more => format!("{}; and {more} more objects are refused", words(first)),
         };
         let times = last.filter(|last| last.basis == basis).map_or(0, |last| last.times).saturating_add(1);
-        let until = now + policy::delay(Class::Refused, times, jitter);
+        let until = now + policy::delay(ErrorClass::Refused, times, jitter);
         Some(Self { objects, words, basis, times, until })
     }
 

@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::reference::KeyRef;
 use super::rules;
 
 /// The model.
@@ -142,18 +143,4 @@ pub enum BuiltinName {
     #[default]
     #[allow(missing_docs)]
     TinyTales,
-}
-
-/// One entry of a Secret or ConfigMap in the same namespace.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct KeyRef {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = rules::object("name", "Secret or ConfigMap"))]
-    pub name: String,
-    /// The entry.
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self.matches('^[-._a-zA-Z0-9]+$')").message("key must be an entry: letters, digits, '-', '_' and '.'"))]
-    pub key: String,
 }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::pod::{PodBlock, Resources};
+use super::reference::NameRef;
 use super::storage::StorageOverride;
 use super::{is_default, rules, schema};
 
@@ -127,16 +128,6 @@ impl ServiceType {
             Self::LoadBalancer => "LoadBalancer",
         }
     }
-}
-
-/// A Secret in the same namespace.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct NameRef {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = rules::object("name", "Secret"))]
-    pub name: String,
 }
 
 /// What nodes listen on and dial.

@@ -8,7 +8,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::parts::NameRef;
+use super::reference::NameRef;
 use super::{rules, schema};
 
 /// Pods: where they run, and what they have beside what the operator gives them.

@@ -1,11 +1,13 @@
 //! NetworkPolicies, drawn from who talks to whom.
 //!
 //! ```text
-//!                      ┌────────────── 51820 ──────────────┐
-//!  clients ──8080──▶ gateway ◀─51820──▶ shards ◀──51820──▶ bootstrap ──▶ source of the model
-//!  operator ─8080──▶    │                 ▲ │                ▲
-//!  operator, monitoring ┼────── 51821 ────┴─┼────────────────┘
-//!                       └─ everybody: DNS; external peers: in on 51820, out on any port ─┘
+//!  gateway, shards, bootstrap ─51820─▶ gateway, shards, bootstrap
+//!                             ─any───▶ external peers ─51820─▶ shards, bootstrap
+//!                             ─53────▶ DNS
+//!  bootstrap ──▶ source of the model
+//!  clients ─8080─▶ gateway
+//!  operator, monitoring ─8080──▶ gateway
+//!                       ─51821─▶ shards, bootstrap
 //! ```
 
 mod source;
@@ -55,17 +57,18 @@ fn of(
 /// Into a bootstrap or shard.
 fn node_ingress(cluster: &Cluster, policy: &Policy) -> Vec<NetworkPolicyIngressRule> {
     let members_and_peers = [vec![pods_of(cluster)], external(policy)].concat();
-    let watchers = namespaces([&policy.operator_namespace].into_iter().chain(&policy.monitoring_namespaces));
-    vec![ingress(members_and_peers, p2p(cluster)), ingress(watchers, vec![port("TCP", DIAGNOSTICS_PORT)])]
+    vec![
+        ingress(members_and_peers, p2p(cluster)),
+        ingress(watchers(policy), vec![port("TCP", DIAGNOSTICS_PORT)]),
+    ]
 }
 
 /// Into a gateway: members, the operator and monitoring always, and whom the user lets in.
 fn gateway_ingress(cluster: &Cluster, policy: &Policy) -> Vec<NetworkPolicyIngressRule> {
     let http = || vec![port("TCP", HTTP_PORT)];
-    let watchers = namespaces([&policy.operator_namespace].into_iter().chain(&policy.monitoring_namespaces));
     let members = ingress(vec![pods_of(cluster)], p2p(cluster));
     // No peers at all are all peers.
-    vec![members, ingress(watchers, http()), ingress(policy.clients.clone(), http())]
+    vec![members, ingress(watchers(policy), http()), ingress(policy.clients.clone(), http())]
 }
 
 /// Out of any pod.
@@ -94,12 +97,13 @@ fn external(policy: &Policy) -> Vec<NetworkPolicyPeer> {
     policy.external_peers.iter().map(block).collect()
 }
 
-fn namespaces<'a>(names: impl Iterator<Item = &'a String>) -> Vec<NetworkPolicyPeer> {
+/// The operator, and who reads metrics.
+fn watchers(policy: &Policy) -> Vec<NetworkPolicyPeer> {
     let namespace = |name: &String| NetworkPolicyPeer {
         namespace_selector: Some(matching([(NAMESPACE_NAME.into(), name.clone())].into())),
         ..NetworkPolicyPeer::default()
     };
-    names.map(namespace).collect()
+    [&policy.operator_namespace].into_iter().chain(&policy.monitoring_namespaces).map(namespace).collect()
 }
 
 fn p2p(cluster: &Cluster) -> Vec<NetworkPolicyPort> {

@@ -51,9 +51,13 @@ pub fn kv_bytes(inference: &InferenceSpec, shard: &ManifestShard) -> u64 {
 /// The memory that a pod of this shard requests: the user's, else what the model needs; `None` where a limit says as much.
 #[must_use]
 pub fn memory_request(cluster: &Cluster, shard: &Shard, known: &ManifestShard) -> Option<String> {
-    let mib = memory_bytes(&cluster.inference, known).div_ceil(MIB);
-    let all = pod::resources(&shard.resources, &[("memory", format!("{mib}Mi"))], None);
+    let all = pod::resources(&shard.resources, &[memory(&cluster.inference, known)], None);
     all.requests?.get("memory").map(|memory| memory.0.clone())
+}
+
+/// What a pod requests where the user says nothing.
+fn memory(inference: &InferenceSpec, known: &ManifestShard) -> (&'static str, String) {
+    ("memory", format!("{}Mi", memory_bytes(inference, known).div_ceil(MIB)))
 }
 
 /// Until the plan is known nobody knows how much memory a pod needs, so there is none.
@@ -70,8 +74,7 @@ fn stateful_set(cluster: &Cluster, shard: &Shard, part: Part, plan: Option<&Plan
     let folder = folder(cluster, part, &cluster.storage);
     let known = plan.and_then(|plan| plan.shard(shard.id));
     let plan = plan.filter(|_| known.is_some()).map(|plan| plan.name.as_str());
-    let memory = known.map(|known| memory_bytes(&cluster.inference, known).div_ceil(MIB));
-    let defaults: Vec<_> = memory.map(|mib| ("memory", format!("{mib}Mi"))).into_iter().collect();
+    let defaults: Vec<_> = known.map(|known| memory(&cluster.inference, known)).into_iter().collect();
     let template = Template {
         part,
         program: Program::ShardListener,

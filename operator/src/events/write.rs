@@ -10,7 +10,7 @@ use kube::{Client, Resource, ResourceExt};
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::{Event, Kind, namespace};
+use super::{Event, Kind};
 use crate::crd::ShardCluster;
 use crate::desired::meta::MANAGER;
 
@@ -22,7 +22,7 @@ pub async fn write(client: &Client, resource: &ShardCluster, events: &[Event]) {
     if events.is_empty() {
         return;
     }
-    let (namespace, name) = (namespace(resource), resource.name_any());
+    let (namespace, name) = (resource.namespace().unwrap_or_default(), resource.name_any());
     let api = Api::<v1::Event>::namespaced(client.clone(), &namespace);
     let all = async {
         for event in events {

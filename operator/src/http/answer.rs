@@ -58,7 +58,7 @@ fn with_type(code: StatusCode, body: String, kind: HeaderValue) -> Response<Full
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lead::uptime;
+    use crate::clock::uptime;
 
     fn code(method: &Method, path: &str, telemetry: &Telemetry) -> u16 {
         answer(method, path, telemetry, uptime()).status().as_u16()

@@ -12,7 +12,7 @@ use hyper::{Method, Request};
 use thiserror::Error;
 use tower::{BoxError, Layer, Service};
 
-use super::clock::uptime;
+use crate::clock::uptime;
 
 /// How long one term of a leader lasts. Once closed it stays so: the next term has a fence of its own.
 #[derive(Clone, Debug)]

@@ -2,8 +2,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::crd::ShardCluster;
+use crate::nodes::NodeView;
 use crate::settings::Settings;
 use crate::validate::validate;
+use crate::watch::as_kept;
 
 /// Node `far` is silent since then.
 const SINCE: i64 = 1_000;
@@ -80,8 +82,8 @@ impl Scenery {
         .unwrap();
         let cluster = validate(&resource, &Settings::example()).unwrap();
         let observed = Observed {
-            claims: serde_json::from_value(json!(self.claims)).unwrap(),
-            pods: serde_json::from_value(json!(self.pods)).unwrap(),
+            claims: self.claims.iter().cloned().map(as_kept).collect(),
+            pods: self.pods.iter().cloned().map(as_kept).collect(),
             nodes: self.nodes.clone().into(),
             volumes: serde_json::from_value(json!(self.volumes)).unwrap(),
             ..Observed::nothing_of(resource)
@@ -354,28 +356,4 @@ fn users_are_told_which_node_it_is_and_what_follows() {
     let mut new = scenery();
     new.nodes.remove(1);
     assert_eq!(new.words_at(SINCE), "", "the node may be too new to be known");
-}
-
-#[test]
-fn volumes_are_read_only_where_they_may_be_the_reason() {
-    let read = |change: fn(&mut Scenery)| {
-        let mut it = scenery();
-        change(&mut it);
-        let (_, observed) = it.parts();
-        volumes_to_read(&observed.pods, &observed.claims, &observed.nodes)
-    };
-    assert_eq!(read(|_| {}), Vec::<String>::new(), "all pods have nodes");
-    assert_eq!(read(Scenery::came_back), ["v1"]);
-    let selected = |it: &mut Scenery, node: &str| {
-        it.came_back();
-        it.claims[1]["metadata"]["annotations"] = json!({"volume.kubernetes.io/selected-node": node});
-    };
-    assert_eq!(read(|it| it.claims[1]["spec"] = json!({})), Vec::<String>::new());
-    let mut it = scenery();
-    selected(&mut it, "far");
-    let (_, far) = it.parts();
-    assert_eq!(volumes_to_read(&far.pods, &far.claims, &far.nodes), ["v1"]);
-    selected(&mut it, "near");
-    let (_, near) = it.parts();
-    assert_eq!(volumes_to_read(&near.pods, &near.claims, &near.nodes), Vec::<String>::new());
 }

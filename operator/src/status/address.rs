@@ -1,4 +1,5 @@
-//! Where nodes outside enter the network: the bootstrap's addresses, with the names that must answer there. Pure.
+//! Where the gateway is for clients, and where nodes outside enter the network: the bootstrap's addresses, with the names
+//! that must answer there. Pure.
 //!
 //! ```text
 //! ClusterIP     each pod's own name in the cluster's DNS: for nodes of other namespaces, and behind a VPN
@@ -12,7 +13,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
-use shard_wire::contract::BOOTSTRAP_PORT;
+use shard_wire::contract::{BOOTSTRAP_PORT, HTTP_PORT};
 
 use crate::cluster::Cluster;
 use crate::crd::ServiceType;
@@ -43,6 +44,19 @@ struct Place {
     host: String,
     protocol: Protocol,
     port: u16,
+}
+
+/// Where clients find the API: outside where a load balancer says so, else inside the cluster.
+pub(super) fn endpoint(cluster: &Cluster, observed: &Observed) -> String {
+    let name = Part::Gateway.name(cluster);
+    let service = observed.children.services.iter().find(|service| service.name_any() == name);
+    let outside = service.and_then(|service| balancers(service).into_iter().next());
+    let host = match outside {
+        Some(ip) if ip.contains(':') => format!("[{ip}]"),
+        Some(host) => host,
+        None => format!("{name}.{}.svc", cluster.namespace),
+    };
+    format!("http://{host}:{HTTP_PORT}")
 }
 
 /// Multiaddrs of every bootstrap pod whose key is there; none before.

@@ -8,13 +8,14 @@ use kube::ResourceExt;
 use shard_wire::pipeline::{ManifestShard, PipelineStatus, ReplicaStatus, ShardStatus};
 
 use super::cause::{Cause, Trouble};
+use super::obstacle;
 use crate::cluster::Cluster;
-use crate::crd::{LayerRange, Reason, ShardRow};
+use crate::crd::{LayerRange, ShardRow};
 use crate::desired::Plan;
 use crate::desired::meta::{COMPONENT, Part, SHARD};
 use crate::observe::obstacles::Missing;
 use crate::observe::{Children, GatewayView, Observed};
-use crate::pods::{Problem, is_ready, missing, problem};
+use crate::pods::{Problem, is_ready, problem};
 
 /// Percentages are told in steps of this, so that a download is not a write every second.
 const STEP: u32 = 5;
@@ -50,11 +51,8 @@ impl Group<'_> {
 
     /// What keeps the pods of this part from being there, or from starting, and no pod tells of.
     pub(super) fn obstacle(&self, part: &str) -> Option<Problem> {
-        let refused = |why| Problem {
-            reason: Reason::FailedCreate,
-            message: format!("{part} pods cannot be created: {why}"),
-        };
-        self.missing.map(missing).or_else(|| self.refused.map(refused))
+        let refused = |why| obstacle::refused(part, why);
+        self.missing.map(obstacle::missing).or_else(|| self.refused.map(refused))
     }
 
     /// Where its ready pods run.

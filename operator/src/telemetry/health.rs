@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::lead::uptime;
+use crate::clock::uptime;
 
 /// Each loop goes round in a few seconds, also where the API server does not answer.
 const STUCK: Duration = Duration::from_secs(30);

@@ -15,8 +15,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::controller::Class;
 use crate::crd::Phase;
+use crate::error_class::ErrorClass;
 use crate::watch::ClusterRef;
 
 /// How a reconcile ended.
@@ -57,7 +57,7 @@ struct ResultLabel {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ClassLabel {
-    class: Class,
+    class: ErrorClass,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -122,7 +122,7 @@ impl Inner {
         for result in [ReconcileResult::Success, ReconcileResult::Error] {
             drop(self.reconciles.get_or_create(&ResultLabel { result }));
         }
-        for class in [Class::Conflict, Class::Refused, Class::Api, Class::Internal] {
+        for class in [ErrorClass::Conflict, ErrorClass::Refused, ErrorClass::Api, ErrorClass::Internal] {
             drop(self.errors.get_or_create(&ClassLabel { class }));
         }
         for phase in PHASES {
@@ -166,7 +166,7 @@ impl Metrics {
     }
 
     /// Why it ended so.
-    pub fn failed(&self, class: Class) {
+    pub fn failed(&self, class: ErrorClass) {
         self.0.errors.get_or_create(&ClassLabel { class }).inc();
     }
 

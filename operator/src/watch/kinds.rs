@@ -128,12 +128,21 @@ impl Shelved for Pod {
             phase: status.phase,
             reason: status.reason,
             message: status.message,
+            host_ip: status.host_ip,
             pod_ip: status.pod_ip,
             conditions: status.conditions,
             container_statuses: status.container_statuses,
             ..PodStatus::default()
         });
     }
+}
+
+/// As a reconcile sees it.
+#[cfg(test)]
+pub(crate) fn as_kept<K: Shelved>(object: serde_json::Value) -> K {
+    let mut object: K = serde_json::from_value(object).unwrap();
+    object.trim();
+    object
 }
 
 #[cfg(test)]

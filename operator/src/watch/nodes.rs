@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
-use crate::loss::NodeView;
+use crate::nodes::NodeView;
 
 /// The nodes.
 #[derive(Debug)]

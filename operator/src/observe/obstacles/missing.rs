@@ -106,12 +106,7 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + fmt::Debug,
 {
     let answer = Api::<K>::namespaced(client.clone(), namespace).get_opt(name).await;
-    let found = readable::<K, _>(answer).map_err(|source| ObserveError::Get {
-        kind: K::kind(&()).into_owned(),
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        source,
-    })?;
+    let found = readable::<K, _>(answer).map_err(|source| ObserveError::get::<K>(namespace, name, source))?;
     Ok(match found {
         None => Found::Hidden,
         Some(None) => Found::Nothing,

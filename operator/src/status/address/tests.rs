@@ -7,6 +7,7 @@ use crate::crd::ShardCluster;
 use crate::observe::Children;
 use crate::settings::Settings;
 use crate::validate::validate;
+use crate::watch::as_kept;
 
 fn addresses(spec: &Value, services: &[Value], pods: &[Value], keys: &[(&str, &str)]) -> Vec<String> {
     let mut whole = json!({"model": {"name": "m", "source": {"builtin": {}}}, "shards": {"count": 2}});
@@ -21,12 +22,13 @@ fn addresses(spec: &Value, services: &[Value], pods: &[Value], keys: &[(&str, &s
     let cluster = validate(&resource, &Settings::example()).unwrap();
     let data = keys.iter().map(|(pod, seed)| ((*pod).to_owned(), ByteString(seed.as_bytes().to_vec())));
     let identities = Secret { data: Some(data.collect()), ..Secret::default() };
-    let read =
-        |values: &[Value]| values.iter().cloned().map(serde_json::from_value).map(Result::unwrap).collect();
     let observed = Observed {
-        children: Children { services: read(services), ..Children::default() },
+        children: Children {
+            services: services.iter().cloned().map(as_kept).collect(),
+            ..Children::default()
+        },
         secrets: HeldSecrets { identities: Some(identities), ..HeldSecrets::default() },
-        pods: pods.iter().cloned().map(serde_json::from_value).map(Result::unwrap).collect(),
+        pods: pods.iter().cloned().map(as_kept).collect(),
         ..Observed::nothing_of(resource)
     };
     bootstrap(&cluster, &observed)

@@ -17,7 +17,7 @@ fn reconciles_and_errors_are_counted_and_begin_at_zero() {
     has(&metrics, r#"reconcile_errors_total{class="Refused"} 0"#);
     metrics.reconciled(true, Duration::from_millis(3));
     metrics.reconciled(false, Duration::from_secs(300));
-    metrics.failed(Class::Refused);
+    metrics.failed(ErrorClass::Refused);
     has(&metrics, r#"reconciles_total{result="Success"} 1"#);
     has(&metrics, r#"reconciles_total{result="Error"} 1"#);
     has(&metrics, r#"reconcile_errors_total{class="Refused"} 1"#);

@@ -1,4 +1,4 @@
-//! The time that a lease is measured by.
+//! The time by which leases and health are measured.
 
 use std::time::Duration;
 

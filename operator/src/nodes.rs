@@ -1,10 +1,12 @@
-//! All nodes, and how it stands with one of them.
+//! All nodes, and how it stands with one of them. Pure.
+
+mod node;
 
 use std::collections::HashMap;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::NodeView;
+pub use node::NodeView;
 
 /// More nodes than this, and [`MOST_PERCENT`] of all: the limits of Kubernetes' own node controller, which stops evicting
 /// then, too.
@@ -26,14 +28,14 @@ pub enum Standing {
 }
 
 /// Nodes by what they are called.
-pub(super) struct Nodes<'a> {
+pub(crate) struct Nodes<'a> {
     by_name: HashMap<&'a str, &'a NodeView>,
     by_hostname: HashMap<&'a str, &'a NodeView>,
     cut_off: bool,
 }
 
 impl<'a> Nodes<'a> {
-    pub(super) fn new(all: &'a [NodeView]) -> Self {
+    pub(crate) fn new(all: &'a [NodeView]) -> Self {
         Self {
             by_name: all.iter().map(|node| (&*node.name, node)).collect(),
             by_hostname: all.iter().map(|node| (&*node.hostname, node)).collect(),
@@ -42,22 +44,22 @@ impl<'a> Nodes<'a> {
     }
 
     /// Whether it is rather the control plane that has lost its nodes.
-    pub(super) fn cut_off(&self) -> bool {
+    pub(crate) fn cut_off(&self) -> bool {
         self.cut_off
     }
 
-    pub(super) fn named(&self, name: &str) -> Standing {
+    pub(crate) fn named(&self, name: &str) -> Standing {
         self.by_name.get(name).map_or(Standing::Gone, |node| standing(node))
     }
 
     /// A node, by its name or what volumes call it.
-    pub(super) fn called(&self, name: &str) -> Option<&'a NodeView> {
+    pub(crate) fn called(&self, name: &str) -> Option<&'a NodeView> {
         self.by_name.get(name).or_else(|| self.by_hostname.get(name)).copied()
     }
 
     /// Of several nodes, each of which would do: the name of the one that is nearest to being there, and how it stands
     /// with it.
-    pub(super) fn best<'b>(&self, names: &[&'b str]) -> Option<(&'b str, Standing)>
+    pub(crate) fn best<'b>(&self, names: &[&'b str]) -> Option<(&'b str, Standing)>
     where
         'a: 'b,
     {
