@@ -33,6 +33,8 @@ use crate::crd::ShardCluster;
 use crate::desired::meta::{MANAGED_BY, MANAGER};
 use crate::words::words;
 pub use kinds::Shelved;
+#[cfg(test)]
+pub(crate) use kinds::kept;
 pub use nodes::NodeShelf;
 pub use shelf::{Shelf, UnpackError};
 

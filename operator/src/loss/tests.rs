@@ -4,6 +4,7 @@ use super::*;
 use crate::crd::ShardCluster;
 use crate::settings::Settings;
 use crate::validate::validate;
+use crate::watch::kept;
 
 /// Node `far` is silent since then.
 const SINCE: i64 = 1_000;
@@ -81,7 +82,7 @@ impl Scenery {
         let cluster = validate(&resource, &Settings::example()).unwrap();
         let observed = Observed {
             claims: serde_json::from_value(json!(self.claims)).unwrap(),
-            pods: serde_json::from_value(json!(self.pods)).unwrap(),
+            pods: self.pods.iter().cloned().map(kept).collect(),
             nodes: self.nodes.clone().into(),
             volumes: serde_json::from_value(json!(self.volumes)).unwrap(),
             ..Observed::nothing_of(resource)

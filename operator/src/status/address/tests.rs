@@ -7,6 +7,7 @@ use crate::crd::ShardCluster;
 use crate::observe::Children;
 use crate::settings::Settings;
 use crate::validate::validate;
+use crate::watch::kept;
 
 fn addresses(spec: &Value, services: &[Value], pods: &[Value], keys: &[(&str, &str)]) -> Vec<String> {
     let mut whole = json!({"model": {"name": "m", "source": {"builtin": {}}}, "shards": {"count": 2}});
@@ -26,7 +27,7 @@ fn addresses(spec: &Value, services: &[Value], pods: &[Value], keys: &[(&str, &s
     let observed = Observed {
         children: Children { services: read(services), ..Children::default() },
         secrets: HeldSecrets { identities: Some(identities), ..HeldSecrets::default() },
-        pods: pods.iter().cloned().map(serde_json::from_value).map(Result::unwrap).collect(),
+        pods: pods.iter().cloned().map(kept).collect(),
         ..Observed::nothing_of(resource)
     };
     bootstrap(&cluster, &observed)

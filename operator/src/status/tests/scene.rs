@@ -13,6 +13,7 @@ use crate::observe::GatewayView;
 use crate::observe::obstacles::Obstacles;
 use crate::settings::Settings;
 use crate::validate::validate;
+use crate::watch::kept;
 
 /// Of each shard.
 const LAYERS: u32 = 2;
@@ -165,7 +166,7 @@ impl Scene {
         let resource: ShardCluster = serde_json::from_value(self.resource.clone()).unwrap();
         let cluster = validate(&resource, &Settings::example()).unwrap();
         let observed = Observed {
-            pods: self.pods.iter().map(|pod| serde_json::from_value(pod.clone()).unwrap()).collect(),
+            pods: self.pods.iter().cloned().map(kept).collect(),
             gateway: self.gateway.clone(),
             nodes: self.nodes.clone().into(),
             obstacles: self.obstacles.clone(),
