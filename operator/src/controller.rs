@@ -40,6 +40,7 @@ use crate::events;
 use crate::facts;
 use crate::keys::{self, KeysError};
 use crate::loss;
+use crate::mismatch;
 use crate::observe::{GatewayView, Gateways, ObserveError, Sources};
 use crate::rollout::{self, Rollout};
 use crate::settings::Settings;
@@ -293,7 +294,8 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
         return Ok(Action::requeue(PASS));
     }
     let refused = refusal.as_ref().map(|refusal| refusal.words.clone());
-    let outcome = Outcome { notes: applied.notes, refused };
+    let mismatch = mismatch::mismatch(&cluster, &observed, &desired.bootstrap.stateful_set);
+    let outcome = Outcome { notes: applied.notes, refused, mismatch };
     // No client; then writes the status.
     let next = status::status(&cluster, &observed, facts.plan.as_ref(), &rollout, &outcome, Timestamp::now());
     telemetry.metrics.phase(cluster_ref.clone(), next.phase);

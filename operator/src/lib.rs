@@ -29,6 +29,7 @@ pub mod http;
 pub mod keys;
 pub mod lead;
 pub mod loss;
+pub mod mismatch;
 mod named;
 pub mod observe;
 pub mod patience;

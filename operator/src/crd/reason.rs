@@ -57,6 +57,8 @@ pub enum Reason {
     ConfigMapMissing,
     /// the origin cannot get the model
     OriginFailed,
+    /// the origin has another model than the spec describes
+    ModelMismatch,
     /// a pod fits no node
     Unschedulable,
     /// a pod cannot get its image
@@ -123,6 +125,7 @@ impl Reason {
             | Self::SecretMissing
             | Self::ConfigMapMissing
             | Self::OriginFailed
+            | Self::ModelMismatch
             | Self::Unschedulable
             | Self::ImagePull
             | Self::ContainerNotStarted
