@@ -41,6 +41,8 @@ pub struct Outcome {
     pub notes: Vec<Note>,
     /// What is refused, in words.
     pub refused: Option<String>,
+    /// What others write over, in words.
+    pub contested: Option<String>,
     /// How the model differs from what the spec says of it: see [`crate::mismatch`].
     pub mismatch: Option<String>,
 }
@@ -58,7 +60,7 @@ pub fn status(
     let resource = &observed.resource;
     let old = resource.status.clone().unwrap_or_default();
     let lost = loss::causes(cluster, observed, now);
-    let Outcome { notes, refused, mismatch } = outcome;
+    let Outcome { notes, refused, contested, mismatch } = outcome;
     let told = Told { plan, mismatch: mismatch.as_deref(), lost: &lost };
     let fleet = Fleet::new(cluster, observed, told);
     let resilience = Resilience::of(&fleet);
@@ -68,9 +70,11 @@ pub fn status(
     let gateway = conditions::gateway_ready(&fleet, held_up);
     let bootstrap = conditions::bootstrap_ready(cluster, &fleet, notes, held_up);
     let pipeline = conditions::pipeline_complete(cluster, &fleet, &observed.gateway, &bootstrap, rollout);
-    let ready = match refused {
-        None => conditions::ready(&endpoint, &gateway, &pipeline),
-        Some(why) => finding(condition::READY, Holds::False, Reason::ApplyFailed, short(why.clone())),
+    let unlike = |reason, why: &String| finding(condition::READY, Holds::False, reason, short(why.clone()));
+    let ready = match (refused, contested) {
+        (Some(why), _) => unlike(Reason::ApplyFailed, why),
+        (None, Some(why)) => unlike(Reason::Contested, why),
+        (None, None) => conditions::ready(&endpoint, &gateway, &pipeline),
     };
     let phase = phase::phase(cluster, &fleet, old.phase);
     let complete = pipeline.holds == Holds::True;

@@ -4,7 +4,7 @@ use kube::Resource;
 use thiserror::Error;
 
 /// What is written, beside other objects of its namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Object {
     /// As `kind` in its manifest.
     pub kind: String,

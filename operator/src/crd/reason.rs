@@ -79,6 +79,8 @@ pub enum Reason {
     ImmutableSelector,
     /// the API server refuses a write
     ApplyFailed,
+    /// somebody else writes over what the operator writes, again and again
+    Contested,
     /// the spec makes no sense
     InvalidSpec,
 }
@@ -136,6 +138,7 @@ impl Reason {
             | Self::VolumeNotResized
             | Self::ImmutableSelector
             | Self::ApplyFailed
+            | Self::Contested
             | Self::InvalidSpec => Class::Problem,
         }
     }
