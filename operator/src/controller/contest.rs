@@ -76,8 +76,8 @@ impl Contests {
         };
         let rest = resting().map(|(_, repairs)| repairs.until.saturating_duration_since(now)).min()?;
         let words = format!(
-            "{kind} {name} is changed by somebody else whenever it is written{others}: let only one operator look after \
-             this namespace; if there is one, see who it is with kubectl get {kind} {name} -o yaml --show-managed-fields"
+            "{kind} {name} is changed by somebody else whenever it is written{others}: let one operator alone look after \
+             this namespace; where it is alone, kubectl get {kind} {name} -o yaml --show-managed-fields says who else writes"
         );
         Some(Contest { words, rest })
     }
