@@ -4,7 +4,7 @@
 
 mod fixture;
 
-use fixture::{Fleet, is_condition};
+use fixture::{Fleet, OPERATORS, is_condition};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::DeleteParams;
@@ -50,7 +50,7 @@ async fn an_api_server_that_comes_back_finds_all_as_it_is_wanted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_operators_at_once_agree() {
     let Some(fleet) = Fleet::start("two").await else { return };
-    let other = fleet.another_operator();
+    let other = fleet.another_operator(OPERATORS);
     begins(&fleet).await;
     fleet.pods_run("tiny-shard-1").await;
     fleet.gateway_completes();

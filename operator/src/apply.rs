@@ -40,6 +40,17 @@ pub struct Applied {
     pub notes: Vec<Note>,
     /// Writes that were refused, or rest; the others were done.
     pub refused: Vec<ApplyError>,
+    /// Children that were not as they should be, and are now.
+    pub repaired: Vec<Repair>,
+}
+
+/// A child that was written, and as what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repair {
+    /// Which.
+    pub object: Object,
+    /// Of all that is wanted of it.
+    pub hash: String,
 }
 
 /// Something that a user has to know, though the pods run.
@@ -62,7 +73,7 @@ pub enum Workload {
     Shard(u32),
 }
 
-/// Writes what differs. `resting` was refused a short while ago: it is not sent.
+/// Writes what differs. `resting` was refused a short while ago, and `contested` written over by others: it is not sent.
 ///
 /// # Errors
 /// The first write that fails and is not refused: what comes after it is left for the next time.
@@ -73,6 +84,7 @@ pub async fn apply(
     desired: &Desired,
     observed: &Observed,
     resting: &[Object],
+    contested: &[Repair],
 ) -> Result<Applied, ApplyError> {
     // Taken apart to the last field, so that a new child is not forgotten here.
     let Desired { accounts, secrets, bootstrap, shards, gateway, policies, held } = desired;
@@ -88,6 +100,7 @@ pub async fn apply(
         namespace: &cluster.namespace,
         owner: &cluster.owner,
         resting,
+        contested,
         kept: HashSet::new(),
         applied: Applied::default(),
     };
@@ -143,6 +156,8 @@ struct Writer<'a> {
     owner: &'a OwnerReference,
     /// What is not asked for.
     resting: &'a [Object],
+    /// What is left as others have it.
+    contested: &'a [Repair],
     /// Kinds and names of all that is desired.
     kept: HashSet<(String, String)>,
     applied: Applied,

@@ -12,6 +12,9 @@ use crate::settings::Settings;
 use crate::telemetry::logs::LogFormat;
 
 const NAMESPACE: &str = "default";
+const NODE_IMAGE: &str = concat!("shardcluster/node:", env!("CARGO_PKG_VERSION"));
+/// Bytes of a namespace's name.
+const MAX_NAMESPACE: usize = 63;
 const RUN: &str = "\
 Reconciles ShardClusters until told to stop by SIGTERM or SIGINT; what is under way then is finished.
 
@@ -55,16 +58,16 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 struct RunArgs {
     /// Namespace in which the operator runs; its Lease is there, and its pods may reach gateways
-    #[arg(long, env = "OPERATOR_NAMESPACE", default_value = NAMESPACE)]
+    #[arg(long, env = "OPERATOR_NAMESPACE", default_value = NAMESPACE, value_parser = namespace)]
     namespace: String,
     /// Namespace whose ShardClusters are reconciled [default: all]
-    #[arg(long, env = "OPERATOR_WATCH_NAMESPACE")]
+    #[arg(long, env = "OPERATOR_WATCH_NAMESPACE", value_parser = namespace)]
     watch_namespace: Option<String>,
     /// Image of nodes, for ShardClusters that have none of their own
     #[arg(
         long,
         env = "OPERATOR_NODE_IMAGE",
-        default_value = concat!("shardcluster/node:", env!("CARGO_PKG_VERSION"))
+        default_value = NODE_IMAGE
     )]
     node_image: String,
     /// What the tag of the node image's CUDA variant has more
@@ -74,7 +77,12 @@ struct RunArgs {
     #[arg(long, env = "OPERATOR_AUTO_UPGRADE")]
     auto_upgrade: bool,
     /// Namespaces whose pods may read the nodes' metrics
-    #[arg(long = "monitoring-namespace", env = "OPERATOR_MONITORING_NAMESPACES", value_delimiter = ',')]
+    #[arg(
+        long = "monitoring-namespace",
+        env = "OPERATOR_MONITORING_NAMESPACES",
+        value_delimiter = ',',
+        value_parser = namespace
+    )]
     monitoring_namespaces: Vec<String>,
     /// ShardClusters that are reconciled at the same time
     #[arg(long, env = "OPERATOR_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -128,7 +136,7 @@ impl RunArgs {
 
     fn settings(&self) -> Settings {
         Settings {
-            node_image: self.node_image.clone(),
+            node_image: some(&self.node_image).unwrap_or_else(|| NODE_IMAGE.to_owned()),
             cuda_suffix: self.cuda_suffix.clone(),
             auto_upgrade: self.auto_upgrade,
             namespace: some(&self.namespace).unwrap_or_else(|| NAMESPACE.to_owned()),
@@ -142,6 +150,18 @@ impl RunArgs {
 /// Charts set a variable to nothing where nothing is meant.
 fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// As an API server takes it; nothing is the default.
+fn namespace(text: &str) -> Result<String, String> {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_name = text.len() <= MAX_NAMESPACE
+        && text.bytes().all(legal)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    is_name.then(|| text.to_owned()).ok_or_else(|| {
+        format!("a namespace has up to {MAX_NAMESPACE} lower-case letters, digits and '-', which is not at its ends")
+    })
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -194,5 +214,22 @@ mod tests {
         assert_eq!(given.monitoring_namespaces, ["a", "b"]);
         assert_eq!(given.concurrency, 3);
         assert!(Cli::try_parse_from(["operator", "run", "--concurrency=0"]).is_err());
+        assert_eq!(settings(&["--node-image="]).node_image, defaults.node_image);
+    }
+
+    #[test]
+    fn what_no_namespace_can_be_called_is_refused_with_its_flag() {
+        let long = "n".repeat(64);
+        for name in ["x y", "Team", "team_a", "-a", "a-", "a.b", &long] {
+            for flag in ["--namespace", "--watch-namespace", "--monitoring-namespace"] {
+                let refused = Cli::try_parse_from(["operator", "run", &format!("{flag}={name}")]);
+                let refused = refused.unwrap_err().to_string();
+                assert!(
+                    refused.contains(flag) && refused.contains("lower-case letters"),
+                    "{name}: {refused}"
+                );
+            }
+        }
+        assert_eq!(settings(&["--namespace=0-a"]).namespace, "0-a");
     }
 }

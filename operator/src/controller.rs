@@ -9,6 +9,7 @@
 //! ```
 //! No step calls an earlier one: what pods and gateways do with a write comes back with the next `observe`.
 
+mod contest;
 mod memory;
 mod pace;
 mod policy;
@@ -41,6 +42,7 @@ use crate::events;
 use crate::facts;
 use crate::keys::{self, KeysError};
 use crate::loss;
+use crate::mismatch;
 use crate::observe::{GatewayView, Gateways, ObserveError, Sources};
 use crate::rollout::{self, Rollout};
 use crate::settings::Settings;
@@ -276,7 +278,8 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let evicted = apply::evict(client, &cluster.namespace, &loss.evictions, resting).await;
     events::write(client, &observed.resource, &events::of_evictions(&evicted.pods)).await;
     // Writes the children.
-    let applied = apply::apply(client, shelves, &cluster, &desired, &observed, resting).await;
+    let contested = memory.contested(cluster_ref);
+    let applied = apply::apply(client, shelves, &cluster, &desired, &observed, resting, &contested).await;
     // Of an error that is no refusal the next attempt is near, and may well succeed: no news for users.
     let mut applied = applied.map_err(ReconcileError::Apply)?;
     if let Some(error) = evicted.failure {
@@ -286,6 +289,10 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let (now, jitter) = (Instant::now(), policy::jitter());
     let refusal = Refusal::after(&applied.refused, refusal.as_ref(), basis, now, jitter);
     memory.refused(cluster_ref, refusal.clone());
+    let contest = memory.repaired(cluster_ref, &applied.repaired, jitter);
+    if let Some(contest) = contest.as_ref().filter(|_| !applied.repaired.is_empty()) {
+        warn!(why = contest.words, again = ?contest.rest, "it is not written at once any more");
+    }
     if applied.writes > 0 {
         info!(writes = applied.writes, "applied");
         // No watch tells of Secrets, and the bootstrap's addresses have the names of their keys.
@@ -296,14 +303,16 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
         return Ok(Action::requeue(PASS));
     }
     let refused = refusal.as_ref().map(|refusal| refusal.words.clone());
-    let outcome = Outcome { notes: applied.notes, refused };
+    let mismatch = mismatch::mismatch(&cluster, &observed, &desired.bootstrap.stateful_set);
+    let (contested, leave) = contest.map(|contest| (contest.words, contest.rest)).unzip();
+    let outcome = Outcome { notes: applied.notes, refused, contested, mismatch };
     // No client; then writes the status.
     let next = status::status(&cluster, &observed, facts.plan.as_ref(), &rollout, &outcome, Timestamp::now());
     let again = tell(cluster_ref, context, &observed.resource, &next).await?;
     let pass = PASS.mul_f64(1.0 + policy::jitter());
     let rest = refusal.map(|refusal| refusal.rest(Instant::now()));
     let (gone, hidden) = (loss.wait(Timestamp::now()), observed.obstacles.wait());
-    let due = [again, gone, hidden, waits.then_some(upgrade::AGAIN), rest];
+    let due = [again, gone, hidden, waits.then_some(upgrade::AGAIN), rest, leave];
     let due = due.into_iter().flatten().fold(pass, Duration::min);
     match rollout {
         Rollout::Done => turn.moved(cluster_ref, next.pipeline_complete || cluster.suspended),

@@ -146,8 +146,10 @@ impl Candidate {
                     }
                 }
                 Err(error) => {
-                    if self.is_news(words(&error), REPEAT) {
-                        warn!(error = %words(&error), "cannot lead yet");
+                    let why = words(&error);
+                    self.telemetry.health.not_reached(why.clone());
+                    if self.is_news(why.clone(), REPEAT) {
+                        warn!(error = why, "cannot lead yet");
                     }
                 }
             }
@@ -192,7 +194,11 @@ impl Candidate {
                     return Ok(Term::Over);
                 }
                 Ok(Ok(Round::Contended)) => {}
-                Ok(Err(error)) => warn!(error = %words(&error), "the lease was not renewed"),
+                Ok(Err(error)) => {
+                    let why = words(&error);
+                    warn!(error = why, "the lease was not renewed");
+                    self.telemetry.health.not_reached(why);
+                }
                 Err(_) => {}
             }
             if fence.left().is_zero() {

@@ -32,6 +32,7 @@ pub mod http;
 pub mod keys;
 pub mod lead;
 pub mod loss;
+pub mod mismatch;
 mod named;
 pub mod nodes;
 pub mod observe;

@@ -29,7 +29,7 @@ use crate::observe::Observed;
 use crate::rollout::Rollout;
 use crate::validate::SpecError;
 use conditions::{Holds, finding, merged, short};
-use fleet::Fleet;
+use fleet::{Fleet, Told};
 use resilience::Resilience;
 
 /// What has come of writing the children.
@@ -39,6 +39,10 @@ pub struct Outcome {
     pub notes: Vec<Note>,
     /// What is refused, in words.
     pub refused: Option<String>,
+    /// What others write over, in words.
+    pub contested: Option<String>,
+    /// How the model differs from what the spec says of it: see [`crate::mismatch`].
+    pub mismatch: Option<String>,
 }
 
 /// The next status of a cluster. `plan` is what [`crate::facts`] found, `rollout` what [`crate::rollout`] decided.
@@ -54,22 +58,26 @@ pub fn status(
     let resource = &observed.resource;
     let old = resource.status.clone().unwrap_or_default();
     let lost = loss::causes(cluster, observed, now);
-    let fleet = Fleet::new(cluster, observed, plan, &lost);
+    let Outcome { notes, refused, contested, mismatch } = outcome;
+    let told = Told { plan, mismatch: mismatch.as_deref(), lost: &lost };
+    let fleet = Fleet::new(cluster, observed, told);
     let resilience = Resilience::of(&fleet);
     let endpoint = address::endpoint(cluster, observed);
-    let Outcome { notes, refused } = outcome;
     let held_up = refused.is_some();
 
     let gateway = conditions::gateway_ready(&fleet, held_up);
-    let pipeline = conditions::pipeline_complete(cluster, &fleet, &observed.gateway, rollout);
-    let ready = match refused {
-        None => conditions::ready(&endpoint, &gateway, &pipeline),
-        Some(why) => finding(condition::READY, Holds::False, Reason::ApplyFailed, short(why.clone())),
+    let bootstrap = conditions::bootstrap_ready(cluster, &fleet, notes, held_up);
+    let pipeline = conditions::pipeline_complete(cluster, &fleet, &observed.gateway, &bootstrap, rollout);
+    let unlike = |reason, why: &String| finding(condition::READY, Holds::False, reason, short(why.clone()));
+    let ready = match (refused, contested) {
+        (Some(why), _) => unlike(Reason::ApplyFailed, why),
+        (None, Some(why)) => unlike(Reason::Contested, why),
+        (None, None) => conditions::ready(&endpoint, &gateway, &pipeline),
     };
     let phase = phase::phase(cluster, &fleet, old.phase);
     let complete = pipeline.holds == Holds::True;
     let findings = [
-        conditions::bootstrap_ready(cluster, &fleet, notes, held_up),
+        bootstrap,
         conditions::model_available(&fleet, &observed.gateway, plan.is_some()),
         conditions::shards_ready(cluster, &fleet, notes, rollout),
         gateway,

@@ -13,7 +13,8 @@ pub(crate) fn words(error: &(dyn Error + 'static)) -> String {
         if !text.contains(&words) {
             text = format!("{text}: {words}");
         }
-        if source.is::<kube::Error>() {
+        // An API server has said it all; of what keeps from reaching one, the last cause says most.
+        if matches!(source.downcast_ref(), Some(kube::Error::Api(_))) {
             break;
         }
         cause = source.source();
@@ -47,5 +48,18 @@ mod tests {
         assert_eq!(words(&error), "cannot apply: cannot apply Service a/b: quota");
         let error = watcher::Error::InitialListFailed(source());
         assert_eq!(words(&error), "failed to perform initial object list: quota");
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_is_not_reached_is_told_with_the_reason() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        drop(listener);
+        let mut config = kube::Config::new(server);
+        config.default_retry = false;
+        let client = kube::Client::try_from(config).unwrap();
+        let words = words(&client.apiserver_version().await.unwrap_err());
+        assert!(words.contains("Connection refused"), "{words}");
+        assert_eq!(words.matches("Connect)").count(), 1, "each cause once: {words}");
     }
 }

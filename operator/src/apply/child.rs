@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{ApplyError, Writer, compare};
+use super::{ApplyError, Object, Repair, Writer, compare};
 use crate::desired::meta::MANAGER;
 use crate::observe::{Ownership, ownership};
 use crate::watch::Shelved;
@@ -78,6 +78,7 @@ impl Writer<'_> {
         match found {
             Some(child) if child.meta().deletion_timestamp.is_some() => return Ok(()),
             Some(child) if compare::holds(&wanted, &json(child)?) => return Ok(()),
+            _ if self.is_contested::<K>(&name, &wanted) => return Ok(()),
             Some(_) => {}
             None => {
                 let api = self.api::<K>(&name)?;
@@ -85,7 +86,11 @@ impl Writer<'_> {
                     Err(kube::Error::Api(status)) if status.is_conflict() => {
                         self.make_way::<K>(&name).await?;
                     }
-                    created => return created.map_err(self.failed::<K>("apply", &name)),
+                    created => {
+                        created.map_err(self.failed::<K>("apply", &name))?;
+                        self.repaired::<K>(&name, &wanted);
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -97,7 +102,19 @@ impl Writer<'_> {
             },
             written => written,
         };
-        written.map_err(self.failed::<K>("apply", &name))
+        written.map_err(self.failed::<K>("apply", &name))?;
+        self.repaired::<K>(&name, &wanted);
+        Ok(())
+    }
+
+    /// As it is wanted now: another wish is not what others have written over.
+    fn is_contested<K: Shelved>(&self, name: &str, wanted: &Value) -> bool {
+        self.contested.iter().any(|it| it.object.is::<K>(name) && it.hash == compare::hash(wanted))
+    }
+
+    fn repaired<K: Shelved>(&mut self, name: &str, wanted: &Value) {
+        let object = Object { kind: K::kind(&()).into_owned(), name: name.to_owned() };
+        self.applied.repaired.push(Repair { object, hash: compare::hash(wanted).to_owned() });
     }
 
     /// An entry of somebody else's does not go with ours: another port of the same name, say. Applying leaves it there, so

@@ -24,6 +24,11 @@ pub(super) fn stamped(mut wanted: Value) -> Value {
     wanted
 }
 
+/// Which hash it was stamped with.
+pub(super) fn hash(stamped: &Value) -> &str {
+    stamped["metadata"]["annotations"][HASH].as_str().unwrap_or_default()
+}
+
 /// Whether everything in `wanted` is in `live`.
 pub(super) fn holds(wanted: &Value, live: &Value) -> bool {
     holds_at("", wanted, live)

@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::error_class::ErrorClass;
 
 /// What is written, beside other objects of its namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Object {
     /// As `kind` in its manifest.
     pub kind: String,

@@ -7,8 +7,10 @@ use std::time::Duration;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
+use super::contest::{Contest, Contests};
 use super::policy::BackOff;
 use super::refusal::Refusal;
+use crate::apply::Repair;
 use crate::crd::ShardCluster;
 use crate::watch::ClusterRef;
 
@@ -25,6 +27,8 @@ struct Notes {
     back_off: Option<BackOff>,
     /// A write, while the rest goes on.
     refusal: Option<Refusal>,
+    /// Children that others write over.
+    contests: Contests,
     written: Option<Written>,
 }
 
@@ -69,6 +73,19 @@ impl Memory {
     /// This is refused, or nothing is.
     pub(super) fn refused(&self, cluster: &ClusterRef, refusal: Option<Refusal>) {
         self.lock().entry(cluster.clone()).or_default().refusal = refusal;
+    }
+
+    /// What is not to be written again yet, because others write over it.
+    pub(super) fn contested(&self, cluster: &ClusterRef) -> Vec<Repair> {
+        self.lock().get(cluster).map(|notes| notes.contests.resting(Instant::now())).unwrap_or_default()
+    }
+
+    /// These children were written just now; the contest that comes of it, or goes on.
+    pub(super) fn repaired(&self, cluster: &ClusterRef, repaired: &[Repair], jitter: f64) -> Option<Contest> {
+        let (mut all, now) = (self.lock(), Instant::now());
+        let contests = &mut all.entry(cluster.clone()).or_default().contests;
+        contests.note(repaired, now, jitter);
+        contests.current(now)
     }
 
     /// A status was written just now, and this came of it.

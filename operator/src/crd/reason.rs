@@ -57,6 +57,8 @@ pub enum Reason {
     ConfigMapMissing,
     /// the origin cannot get the model
     OriginFailed,
+    /// the origin has another model than the spec describes
+    ModelMismatch,
     /// a pod fits no node
     Unschedulable,
     /// a pod cannot get its image
@@ -77,6 +79,8 @@ pub enum Reason {
     ImmutableSelector,
     /// the API server refuses a write
     ApplyFailed,
+    /// somebody else writes over what the operator writes, again and again
+    Contested,
     /// the spec makes no sense
     InvalidSpec,
 }
@@ -123,6 +127,7 @@ impl Reason {
             | Self::SecretMissing
             | Self::ConfigMapMissing
             | Self::OriginFailed
+            | Self::ModelMismatch
             | Self::Unschedulable
             | Self::ImagePull
             | Self::ContainerNotStarted
@@ -133,6 +138,7 @@ impl Reason {
             | Self::VolumeNotResized
             | Self::ImmutableSelector
             | Self::ApplyFailed
+            | Self::Contested
             | Self::InvalidSpec => Class::Problem,
         }
     }

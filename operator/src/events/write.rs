@@ -13,6 +13,7 @@ use tracing::warn;
 use super::{Event, Kind};
 use crate::crd::ShardCluster;
 use crate::desired::meta::MANAGER;
+use crate::words::words;
 
 /// A reconcile waits no longer for its news to be told.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -28,7 +29,7 @@ pub async fn write(client: &Client, resource: &ShardCluster, events: &[Event]) {
         for event in events {
             let object = object(resource, event, Timestamp::now());
             if let Err(error) = api.create(&PostParams::default(), &object).await {
-                warn!(namespace, name, reason = event.reason, %error, "an Event is lost");
+                warn!(namespace, name, reason = event.reason, error = %words(&error), "an Event is lost");
             }
         }
     };

@@ -60,6 +60,8 @@ pub(super) enum Cause {
     ManifestUnknown,
     /// The same, and why.
     OriginFailed(String),
+    /// The same, and how the model differs.
+    Mismatch(String),
     NoReplicas,
     NoPods,
     /// The same, and why.
@@ -72,6 +74,8 @@ pub(super) enum Cause {
     Starting,
     /// Its pods are ready, and a gateway has yet to find them.
     Unseen,
+    /// Its pods are ready for the next plan, which others are not.
+    Ahead,
 }
 
 impl Cause {
@@ -82,10 +86,12 @@ impl Cause {
             Self::NoReplicas => Reason::NoReplicas,
             Self::NoPods => Reason::NoPods,
             Self::OriginFailed(_) => Reason::OriginFailed,
+            Self::Mismatch(_) => Reason::ModelMismatch,
             Self::Refused(_) => Reason::FailedCreate,
             Self::Downloading { .. } => Reason::Downloading,
             Self::Loading => Reason::Loading,
             Self::Starting | Self::Unseen => Reason::Starting,
+            Self::Ahead => Reason::Rolling,
         }
     }
 
@@ -123,6 +129,7 @@ impl Cause {
             Self::OriginFailed(why) => {
                 format!("{who} {waits} for the manifest, and {}", origin_failed(why))
             }
+            Self::Mismatch(why) => format!("{who} {waits} for another model, or another spec: {why}"),
             Self::NoReplicas => format!("{who} {is} to have no pods"),
             Self::NoPods => format!("{who} {has} no pods yet"),
             Self::Refused(why) => format!("{who} {has} no pods, because they cannot be created: {why}"),
@@ -133,6 +140,7 @@ impl Cause {
             Self::Loading => format!("{who} {is} loading {its} weights"),
             Self::Starting => format!("{who} {is} starting"),
             Self::Unseen => format!("{who} {is} ready, but the gateway has not found {its} pods yet"),
+            Self::Ahead => format!("{who} {is} ready for the new plan, and {waits} for its other shards"),
         }
     }
 }

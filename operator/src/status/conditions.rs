@@ -134,6 +134,9 @@ pub(super) fn model_available(fleet: &Fleet<'_>, view: &GatewayView, known: bool
             None => known("the origin has the model, and the manifest is known"),
         };
     }
+    if let Some(why) = fleet.mismatch {
+        return finding(condition, Holds::False, Reason::ModelMismatch, why);
+    }
     if let Some(failure) = failure {
         return finding(condition, Holds::False, Reason::OriginFailed, failure);
     }
@@ -232,12 +235,13 @@ pub(super) fn pipeline_complete(
     cluster: &Cluster,
     fleet: &Fleet<'_>,
     view: &GatewayView,
+    bootstrap: &Finding,
     rollout: &Rollout,
 ) -> Finding {
-    rolling(pipeline_found(cluster, fleet, view), rollout)
+    rolling(pipeline_found(cluster, fleet, view, bootstrap), rollout)
 }
 
-fn pipeline_found(cluster: &Cluster, fleet: &Fleet<'_>, view: &GatewayView) -> Finding {
+fn pipeline_found(cluster: &Cluster, fleet: &Fleet<'_>, view: &GatewayView, bootstrap: &Finding) -> Finding {
     let condition = condition::PIPELINE_COMPLETE;
     if cluster.suspended {
         return suspended(condition);
@@ -247,8 +251,15 @@ fn pipeline_found(cluster: &Cluster, fleet: &Fleet<'_>, view: &GatewayView) -> F
         return finding(condition, Holds::True, Reason::Complete, "a token went through every shard");
     }
     let known = fleet.shards.iter().any(|shard| shard.known.is_some());
+    if let Some(why) = fleet.mismatch.filter(|_| !known) {
+        return finding(condition, Holds::False, Reason::ModelMismatch, why);
+    }
     if let Some(why) = fleet.origin_error.filter(|_| !known) {
         return finding(condition, Holds::False, Reason::OriginFailed, origin_failed(why));
+    }
+    // Nobody can announce anything yet: that is no news beside what keeps the first pod from it.
+    if pipeline.manifest.is_none() && is_broken(bootstrap) {
+        return Finding { condition, ..bootstrap.clone() };
     }
     if pipeline.missing_layers.is_empty() {
         let why = if pipeline.reason.is_empty() {
@@ -260,6 +271,10 @@ fn pipeline_found(cluster: &Cluster, fleet: &Fleet<'_>, view: &GatewayView) -> F
     }
     let missing: Vec<LayerRange> = pipeline.missing_layers.iter().copied().map(Into::into).collect();
     finding(condition, Holds::False, Reason::ShardsMissing, told(gaps(&missing, &fleet.shards).into_iter()))
+}
+
+fn is_broken(found: &Finding) -> bool {
+    found.holds == Holds::False && found.reason.class() == Class::Problem
 }
 
 pub(super) fn resilient(cluster: &Cluster, resilience: &Resilience) -> Finding {

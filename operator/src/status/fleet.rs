@@ -68,10 +68,14 @@ pub(super) struct ShardView<'a> {
     pub(super) group: Group<'a>,
     /// What the manifest says of it.
     pub(super) known: Option<&'a ManifestShard>,
-    /// What a gateway says of it.
+    /// What a gateway says of it, as a part of the plan that is served.
     pub(super) seen: Option<&'a ShardStatus>,
+    /// The same, as a part of the plan that is to be served, where that is another one.
+    next: Option<&'a ShardStatus>,
     /// See [`Fleet::origin_error`].
     origin_error: Option<&'a str>,
+    /// See [`Fleet::mismatch`].
+    mismatch: Option<&'a str>,
 }
 
 /// Everything that runs.
@@ -82,16 +86,24 @@ pub(super) struct Fleet<'a> {
     pub(super) pipeline: Option<&'a PipelineStatus>,
     /// Why the origin cannot get the model.
     pub(super) origin_error: Option<&'a str>,
+    /// How the model differs from what the spec says of it.
+    pub(super) mismatch: Option<&'a str>,
+}
+
+/// What others have found.
+#[derive(Clone, Copy)]
+pub(super) struct Told<'a> {
+    /// See [`crate::facts::plan`].
+    pub(super) plan: Option<&'a Plan>,
+    /// See [`crate::mismatch`].
+    pub(super) mismatch: Option<&'a str>,
+    /// See [`crate::loss::causes`].
+    pub(super) lost: &'a BTreeMap<String, Problem>,
 }
 
 impl<'a> Fleet<'a> {
-    /// `lost`: see [`crate::loss::causes`].
-    pub(super) fn new(
-        cluster: &Cluster,
-        observed: &'a Observed,
-        plan: Option<&'a Plan>,
-        lost: &'a BTreeMap<String, Problem>,
-    ) -> Self {
+    pub(super) fn new(cluster: &Cluster, observed: &'a Observed, told: Told<'a>) -> Self {
+        let Told { plan, mismatch, lost } = told;
         let mut groups: BTreeMap<(String, String), Vec<&'a Pod>> = BTreeMap::new();
         for pod in &observed.pods {
             let label = |key: &str| pod.labels().get(key).cloned().unwrap_or_default();
@@ -116,7 +128,9 @@ impl<'a> Fleet<'a> {
             GatewayView::Answered(pipeline) => Some(&**pipeline),
             GatewayView::NotReady | GatewayView::Asking | GatewayView::Unreachable(_) => None,
         };
-        let seen = |id: u32| pipeline.and_then(|all| all.shards.iter().find(|shard| shard.shard_id == id));
+        let of = |all: &'a [ShardStatus], id: u32| all.iter().find(|shard| shard.shard_id == id);
+        let next = pipeline.and_then(|pipeline| pipeline.next_plan.as_ref());
+        let next = next.filter(|next| plan.is_some_and(|plan| plan.name == next.plan));
         let bootstrap = group(Part::Bootstrap, "", cluster.bootstrap.replicas);
         // The word of one that is gone explains nothing.
         let error = pipeline.filter(|_| bootstrap.ready() > 0).map(|pipeline| &*pipeline.origin.error);
@@ -131,12 +145,15 @@ impl<'a> Fleet<'a> {
                     id: shard.id,
                     group: group(Part::Shard(shard.id), &shard.id.to_string(), shard.replicas),
                     known: plan.and_then(|plan| plan.shard(shard.id)),
-                    seen: seen(shard.id),
+                    seen: pipeline.and_then(|pipeline| of(&pipeline.shards, shard.id)),
+                    next: next.and_then(|next| of(&next.shards, shard.id)),
                     origin_error,
+                    mismatch,
                 })
                 .collect(),
             pipeline,
             origin_error,
+            mismatch,
         }
     }
 }
@@ -166,13 +183,17 @@ impl ShardView<'_> {
         self.known.map(|known| LayerRange { start: known.start, end: known.end })
     }
 
-    fn replicas(&self) -> &[ReplicaStatus] {
-        self.seen.map(|seen| &*seen.replicas).unwrap_or_default()
+    /// Of either plan, each once.
+    fn replicas(&self) -> impl Iterator<Item = &ReplicaStatus> {
+        let [seen, next] =
+            [self.seen, self.next].map(|shard| shard.map(|shard| &*shard.replicas).unwrap_or_default());
+        let is_told = |one: &ReplicaStatus| seen.iter().any(|other| other.peer_id == one.peer_id);
+        seen.iter().chain(next.iter().filter(move |one| !is_told(one)))
     }
 
     /// The replica whose download is furthest, of those that are not through.
     fn downloading(&self) -> Option<(u32, &ReplicaStatus)> {
-        let under_way = self.replicas().iter().filter(|one| !one.loaded && one.download.percent < 100.0);
+        let under_way = self.replicas().filter(|one| !one.loaded && one.download.percent < 100.0);
         let furthest = under_way.max_by(|a, b| a.download.percent.total_cmp(&b.download.percent))?;
         Some((in_steps(furthest.download.percent), furthest))
     }
@@ -183,12 +204,14 @@ impl ShardView<'_> {
             return Cause::Trouble(trouble);
         }
         if self.group.ready() > 0 {
-            return Cause::Unseen;
+            let is_ahead = self.next.is_some_and(|next| next.replicas.iter().any(|one| one.loaded));
+            return if is_ahead { Cause::Ahead } else { Cause::Unseen };
         }
         if self.known.is_none() {
-            return match self.origin_error {
-                Some(error) => Cause::OriginFailed(error.to_owned()),
-                None => Cause::ManifestUnknown,
+            return match (self.mismatch, self.origin_error) {
+                (Some(why), _) => Cause::Mismatch(why.to_owned()),
+                (None, Some(error)) => Cause::OriginFailed(error.to_owned()),
+                (None, None) => Cause::ManifestUnknown,
             };
         }
         if self.group.desired == 0 {
@@ -203,7 +226,7 @@ impl ShardView<'_> {
         if let Some((percent, replica)) = self.downloading() {
             return Cause::Downloading { percent: percent.into(), peers: replica.download.peers.into() };
         }
-        if self.replicas().iter().any(|one| !one.loaded) { Cause::Loading } else { Cause::Starting }
+        if self.replicas().any(|one| !one.loaded) { Cause::Loading } else { Cause::Starting }
     }
 
     /// Its row; what only a gateway knows stays as it was while none answers.
@@ -218,17 +241,17 @@ impl ShardView<'_> {
             nodes: nodes.into_iter().collect(),
             ..ShardRow::default()
         };
-        match (self.seen, old) {
+        match (self.seen.or(self.next), old) {
             (None, Some(old)) => ShardRow {
                 loaded_replicas: old.loaded_replicas.min(row.ready_replicas),
                 peer_ids: old.peer_ids.clone(),
                 ..row
             },
             _ => {
-                let mut peer_ids: Vec<_> = self.replicas().iter().map(|one| one.peer_id.clone()).collect();
+                let mut peer_ids: Vec<_> = self.replicas().map(|one| one.peer_id.clone()).collect();
                 peer_ids.sort();
                 ShardRow {
-                    loaded_replicas: self.replicas().iter().filter(|one| one.loaded).count() as u32,
+                    loaded_replicas: self.replicas().filter(|one| one.loaded).count() as u32,
                     download_percent: self.downloading().map(|(percent, _)| percent),
                     peer_ids,
                     ..row

@@ -27,7 +27,8 @@ pub(super) fn phase(cluster: &Cluster, fleet: &Fleet<'_>, old: Option<Phase>) ->
         shard.group.ready() == 0 && shard.waits_for().reason() == reason
     };
     if !known {
-        return if bootstrap.ready() > 0 { Phase::Downloading } else { Phase::Pending };
+        let gets_on = bootstrap.ready() > 0 && fleet.mismatch.is_none();
+        return if gets_on { Phase::Downloading } else { Phase::Pending };
     }
     if fleet.shards.iter().any(|shard| is(shard, Reason::Downloading)) {
         return Phase::Downloading;

@@ -6,6 +6,7 @@ use crate::apply::{Note, Workload};
 use crate::observe::GatewayView;
 
 mod many;
+mod model;
 mod obstacles;
 mod scene;
 

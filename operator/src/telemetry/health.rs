@@ -24,6 +24,8 @@ struct State {
     election: Option<Duration>,
     /// When the API server last answered it.
     reached: Option<Duration>,
+    /// Why it did not count since, in words.
+    failure: Option<String>,
     role: Role,
 }
 
@@ -48,7 +50,13 @@ impl Health {
     }
 
     pub(crate) fn reached(&self) {
-        self.state().reached = Some(uptime());
+        let mut state = self.state();
+        (state.reached, state.failure) = (Some(uptime()), None);
+    }
+
+    /// The API server did not answer, or refused: why.
+    pub(crate) fn not_reached(&self, why: String) {
+        self.state().failure = Some(why);
     }
 
     pub(super) fn leads(&self) {
@@ -102,10 +110,11 @@ impl Health {
     pub(crate) fn ready(&self, now: Duration) -> Result<String, String> {
         let state = self.state();
         let away = state.reached.map(|reached| now.saturating_sub(reached));
+        let why = || state.failure.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let mut text = match &state.role {
-            Role::Starts => return Err("the API server was not reached yet".to_owned()),
+            Role::Starts => return Err(format!("the API server was not reached yet{}", why())),
             _ if away.is_none_or(|away| away > AWAY) => {
-                return Err(format!("the API server was not reached for over {AWAY:?}"));
+                return Err(format!("the API server was not reached for over {AWAY:?}{}", why()));
             }
             Role::Leads { lacks: Some(lacks), .. } => return Err(format!("leads; {lacks}")),
             Role::Leads { .. } => "leads".to_owned(),
@@ -131,6 +140,8 @@ mod tests {
         let health = Health::default();
         let ready = |later: Duration| health.ready(uptime() + later);
         assert!(ready(Duration::ZERO).unwrap_err().contains("not reached yet"));
+        health.not_reached("no route".into());
+        assert!(ready(Duration::ZERO).unwrap_err().ends_with("not reached yet: no route"));
         health.reached();
         health.waits(Some("other"));
         assert_eq!(ready(Duration::ZERO).unwrap(), "waits: other leads");
@@ -138,7 +149,11 @@ mod tests {
         assert!(ready(Duration::ZERO).unwrap_err().contains("watches"));
         health.in_sync();
         assert_eq!(ready(Duration::ZERO).unwrap(), "leads");
-        assert!(ready(AWAY + Duration::from_secs(1)).unwrap_err().contains("not reached for over"));
+        let away = || ready(AWAY + Duration::from_secs(1)).unwrap_err();
+        assert!(away().ends_with("not reached for over 15s"), "the old reason is over");
+        health.not_reached("forbidden".into());
+        assert!(away().ends_with("15s: forbidden"));
+        assert_eq!(ready(Duration::ZERO).unwrap(), "leads", "one failure is none");
         health.waits(None);
         health.in_sync();
         health.leads();

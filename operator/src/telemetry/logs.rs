@@ -11,8 +11,9 @@ use tracing_subscriber::filter::ParseError;
 use crate::watch::ClusterRef;
 
 /// What is logged where RUST_LOG says nothing.
-/// kube's watcher tells of each error in full, beside our own line.
-const FILTER: &str = "info,kube=warn,kube_runtime::watcher=error,hyper=warn,tower=warn";
+/// kube's client tells of each failed request without the reason, and its watcher in full, beside our own lines.
+const FILTER: &str =
+    "info,kube=warn,kube_client::client::builder=off,kube_runtime::watcher=error,hyper=warn,tower=warn";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
