@@ -269,11 +269,11 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
         plan: facts.plan.as_ref().map(|plan| plan.name.clone()),
     };
     let refusal = memory.refusal(cluster_ref);
-    let resting = refusal.as_ref().map_or(&[][..], |refusal| refusal.resting(&basis, Instant::now()));
-    let evicted = apply::evict(client, &cluster.namespace, &loss.evictions, resting).await;
+    let resting = refusal.as_ref().map(|refusal| refusal.resting(&basis, Instant::now())).unwrap_or_default();
+    let evicted = apply::evict(client, &cluster.namespace, &loss.evictions, &resting).await;
     events::write(client, &observed.resource, &events::of_evictions(&evicted.pods)).await;
     // Writes the children.
-    let applied = apply::apply(client, shelves, &cluster, &desired, &observed, resting).await;
+    let applied = apply::apply(client, shelves, &cluster, &desired, &observed, &resting).await;
     // Of an error that is no refusal the next attempt is near, and may well succeed: no news for users.
     let mut applied = applied.map_err(ReconcileError::Apply)?;
     if let Some(error) = evicted.failure {
@@ -292,7 +292,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     if refusal.is_none() && observed.gateway == GatewayView::Asking {
         return Ok(Action::requeue(PASS));
     }
-    let refused = refusal.as_ref().map(|refusal| refusal.words.clone());
+    let refused = refusal.as_ref().map(|refusal| refusal.refused.clone()).unwrap_or_default();
     let outcome = Outcome { notes: applied.notes, refused };
     // No client; then writes the status.
     let next = status::status(&cluster, &observed, facts.plan.as_ref(), &rollout, &outcome, Timestamp::now());

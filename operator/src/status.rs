@@ -20,7 +20,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use shard_wire::contract::HTTP_PORT;
 
-use crate::apply::Note;
+use crate::apply::{Note, Object};
 use crate::cluster::Cluster;
 use crate::crd::{LayerRange, Phase, Reason, ShardCluster, ShardClusterStatus, condition};
 use crate::desired::meta::Part;
@@ -30,7 +30,7 @@ use crate::named;
 use crate::observe::Observed;
 use crate::rollout::Rollout;
 use crate::validate::SpecError;
-use conditions::{Holds, finding, merged, short};
+use conditions::{Holds, finding, merged};
 use fleet::Fleet;
 use resilience::Resilience;
 
@@ -39,8 +39,17 @@ use resilience::Resilience;
 pub struct Outcome {
     /// What cannot be as it should.
     pub notes: Vec<Note>,
-    /// What is refused, in words.
-    pub refused: Option<String>,
+    /// Writes that are refused.
+    pub refused: Vec<Refused>,
+}
+
+/// A write that the API server, a quota or a policy refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Of what.
+    pub object: Object,
+    /// What was to be done with it, and why it is refused.
+    pub why: String,
 }
 
 /// The next status of a cluster. `plan` is what [`crate::facts`] found, `rollout` what [`crate::rollout`] decided.
@@ -56,22 +65,18 @@ pub fn status(
     let resource = &observed.resource;
     let old = resource.status.clone().unwrap_or_default();
     let lost = loss::causes(cluster, observed, now);
-    let fleet = Fleet::new(cluster, observed, plan, &lost);
+    let Outcome { notes, refused } = outcome;
+    let fleet = Fleet::new(cluster, observed, plan, &lost, refused);
     let resilience = Resilience::of(&fleet);
     let endpoint = endpoint(cluster, observed);
-    let Outcome { notes, refused } = outcome;
-    let held_up = refused.is_some();
 
-    let gateway = conditions::gateway_ready(&fleet, held_up);
+    let gateway = conditions::gateway_ready(&fleet);
     let pipeline = conditions::pipeline_complete(cluster, &fleet, &observed.gateway, rollout);
-    let ready = match refused {
-        None => conditions::ready(&endpoint, &gateway, &pipeline),
-        Some(why) => finding(condition::READY, Holds::False, Reason::ApplyFailed, short(why.clone())),
-    };
+    let ready = conditions::ready(&endpoint, &gateway, &pipeline, refused);
     let phase = phase::phase(cluster, &fleet, old.phase);
     let complete = pipeline.holds == Holds::True;
     let findings = [
-        conditions::bootstrap_ready(cluster, &fleet, notes, held_up),
+        conditions::bootstrap_ready(cluster, &fleet, notes),
         conditions::model_available(&fleet, &observed.gateway, plan.is_some()),
         conditions::shards_ready(cluster, &fleet, notes, rollout),
         gateway,
