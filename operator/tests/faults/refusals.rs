@@ -54,6 +54,48 @@ async fn what_is_refused_is_told_once_and_tried_again_ever_later_until_it_is_not
     }
 }
 
+/// Whoever puts it right: the operator sees it, though it does not send its own write again for a long time.
+#[tokio::test(start_paused = true)]
+async fn what_is_as_it_should_be_again_is_refused_no_more() {
+    const LABEL: &str = "app.kubernetes.io/name";
+    let world = World::with_tiny();
+    world.until_done("tiny").await;
+    let (set, deployment) = (at("statefulsets", "tiny-shard-0"), at("deployments", "tiny-gateway"));
+    let is_refused = |call: &Call| {
+        call.is(Verb::Apply, "statefulsets", "tiny-shard-0")
+            || call.is(Verb::Apply, "deployments", "tiny-gateway")
+    };
+    let label = |place: &Place, value: &str| {
+        let patch = json!({"spec": {"template": {"metadata": {"labels": {LABEL: value}}}}});
+        world.server.change(|objects| drop(objects.merge(place.clone(), &patch).unwrap()));
+    };
+    let told = |names: [bool; 2]| {
+        move |server: &Server| {
+            let Some([_, reason, message]) = condition(server, "tiny", "Ready") else { return false };
+            let tells = ["tiny-shard-0", "tiny-gateway"].map(|name| message.contains(name));
+            tells == names && (reason == "ApplyFailed") == (names != [false; 2])
+        }
+    };
+    let good = {
+        let state = world.server.lock();
+        let labels = &state.objects.get(&set).unwrap()["spec"]["template"]["metadata"]["labels"];
+        labels[LABEL].as_str().unwrap().to_owned()
+    };
+    world.server.fail(ALWAYS, Fault::Code(403, "Forbidden"), is_refused);
+    label(&set, "x");
+    label(&deployment, "x");
+    world.until("both refusals are told", told([true, true])).await;
+    sleep(HOUR).await;
+    let (sent, begun) = (gaps(&world.server, is_refused).len(), Instant::now());
+    label(&deployment, &good);
+    world.until("the Deployment is as it should be", told([true, false])).await;
+    label(&set, &good);
+    world.until("the StatefulSet, too", told([false, false])).await;
+    assert!(begun.elapsed() <= Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(gaps(&world.server, is_refused).len() <= sent + 1, "it may just have been due");
+    world.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_status_the_children_are_there_and_are_left_alone() {
     let world = World::with_tiny();
