@@ -261,7 +261,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     // No client.
     let facts = Facts { keys, plan: facts::plan(&cluster, &observed) };
     let desired = desired(&cluster, &facts);
-    let (desired, rollout) = rollout::rollout(&cluster, &facts, &observed, desired);
+    let (desired, rollout) = rollout::rollout(&cluster, &facts, &observed, desired, Timestamp::now());
     // No client; then deletes what lost nodes hold on to.
     let loss = loss::loss(&cluster, &observed, Timestamp::now());
     let basis = Basis {
