@@ -96,6 +96,61 @@ async fn what_is_as_it_should_be_again_is_refused_no_more() {
     world.stop().await;
 }
 
+/// In one pass: the pod's node is lost, and the Deployment is not as it should be.
+#[tokio::test(start_paused = true)]
+async fn an_apply_and_an_eviction_that_are_refused_are_both_told() {
+    let world = World::with_tiny();
+    world.until_done("tiny").await;
+    world.server.fail(ALWAYS, Fault::Code(403, "Forbidden"), |call| {
+        call.is(Verb::Apply, "deployments", "tiny-gateway")
+    });
+    world.server.fail(ALWAYS, Fault::Code(403, "Forbidden"), |call| {
+        call.is(Verb::Delete, "pods", "tiny-bootstrap-0")
+    });
+    world.server.change(|objects| {
+        for (name, ready) in [("lost", "Unknown"), ("there", "True")] {
+            let nodes = Place { kind: "nodes".into(), ..Place::default() };
+            let ready = json!({"type": "Ready", "status": ready, "lastTransitionTime": "2020-01-01T00:00:00Z"});
+            let node = json!({
+                "apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"conditions": [ready]},
+            });
+            objects.create(nodes, node).unwrap();
+        }
+        let set = objects.get(&at("statefulsets", "tiny-bootstrap")).unwrap();
+        // Of its template, so that it is to go for no other reason.
+        let annotations = set["spec"]["template"]["metadata"]["annotations"].clone();
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "tiny-bootstrap-0", "annotations": annotations,
+                "labels": {
+                    "app.kubernetes.io/instance": "tiny", "app.kubernetes.io/component": "bootstrap",
+                    "app.kubernetes.io/managed-by": "shardcluster-operator",
+                },
+                "ownerReferences": [{
+                    "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "tiny-bootstrap", "uid": "1", "controller": true,
+                }],
+            },
+            "spec": {"nodeName": "lost", "containers": [{"name": "server"}]},
+        });
+        objects.create(at("pods", ""), pod).unwrap();
+        let patch = json!({"spec": {"template": {"metadata": {"labels": {"app.kubernetes.io/name": "x"}}}}});
+        objects.merge(at("deployments", "tiny-gateway"), &patch).unwrap();
+    });
+    world
+        .until("both are told", |server| {
+            condition(server, "tiny", "Ready").is_some_and(|[_, reason, message]| {
+                let told = [
+                    "cannot apply Deployment llm/tiny-gateway",
+                    "cannot delete by force Pod llm/tiny-bootstrap-0",
+                ];
+                reason == "ApplyFailed" && told.iter().all(|told| message.contains(told))
+            })
+        })
+        .await;
+    world.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_status_the_children_are_there_and_are_left_alone() {
     let world = World::with_tiny();
