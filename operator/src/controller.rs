@@ -34,7 +34,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{Instrument, debug, info, warn};
 
 use crate::apply::{self, ApplyError};
-use crate::crd::ShardCluster;
+use crate::crd::{ShardCluster, ShardClusterStatus};
 use crate::desired::{Facts, desired};
 use crate::events;
 use crate::facts;
@@ -231,11 +231,21 @@ async fn reconcile(resource: Arc<Seen>, context: Arc<Context>) -> Result<Action,
 }
 
 async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, ReconcileError> {
-    let Context { client, settings, shelves, gateways, memory, turn, telemetry } = context;
+    let Context { client, settings, shelves, gateways, memory, turn, .. } = context;
     // Reads the cluster.
     let sources = Sources { client, shelves, gateways };
-    let observed = sources.observe(cluster_ref).await.map_err(ReconcileError::Observe)?;
-    let Some(mut observed) = observed else { return Ok(Action::await_change()) };
+    let resource = sources.resource(cluster_ref).await.map_err(ReconcileError::Observe)?;
+    let Some(resource) = resource else { return Ok(Action::await_change()) };
+    let mut observed = match sources.observe(cluster_ref, resource.clone()).await {
+        Ok(observed) => observed,
+        Err(error) => {
+            if let Some(why) = error.lacking_right() {
+                let status = status::unread(&resource, why, Timestamp::now());
+                tell(cluster_ref, &resource, &status, context).await?;
+            }
+            return Err(ReconcileError::Observe(error));
+        }
+    };
     // No client. A newer image waits until it is this one's turn.
     let last = observed.resource.status.as_ref();
     let is_due = upgrade::is_due(&observed.resource, settings);
@@ -249,10 +259,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
                 turn.release(cluster_ref);
             }
             let status = status::invalid(&observed.resource, &error, Timestamp::now());
-            telemetry.metrics.phase(cluster_ref.clone(), status.phase);
-            let written = write::status(client, memory, &observed.resource, &status).await;
-            written.map_err(ReconcileError::Status)?;
-            events::write(client, &observed.resource, &events::of_change(&observed.resource, &status)).await;
+            tell(cluster_ref, &observed.resource, &status, context).await?;
             return Ok(Action::await_change());
         }
     };
@@ -296,10 +303,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let outcome = Outcome { notes: applied.notes, refused };
     // No client; then writes the status.
     let next = status::status(&cluster, &observed, facts.plan.as_ref(), &rollout, &outcome, Timestamp::now());
-    telemetry.metrics.phase(cluster_ref.clone(), next.phase);
-    let written = write::status(client, memory, &observed.resource, &next).await;
-    let again = written.map_err(ReconcileError::Status)?;
-    events::write(client, &observed.resource, &events::of_change(&observed.resource, &next)).await;
+    let again = tell(cluster_ref, &observed.resource, &next, context).await?;
     let pass = PASS.mul_f64(1.0 + policy::jitter());
     let rest = refusal.map(|refusal| refusal.rest(Instant::now()));
     let (gone, hidden) = (loss.wait(Timestamp::now()), observed.obstacles.wait());
@@ -319,6 +323,21 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
         return Err(ReconcileError::Refused { source, again: due });
     }
     Ok(Action::requeue(due))
+}
+
+/// Writes a status, and what has happened since the last one. Of one that has to wait: how long.
+async fn tell(
+    cluster: &ClusterRef,
+    resource: &ShardCluster,
+    next: &ShardClusterStatus,
+    context: &Context,
+) -> Result<Option<Duration>, ReconcileError> {
+    let Context { client, memory, telemetry, .. } = context;
+    telemetry.metrics.phase(cluster.clone(), next.phase);
+    let written = write::status(client, memory, resource, next).await;
+    let again = written.map_err(ReconcileError::Status)?;
+    events::write(client, resource, &events::of_change(resource, next)).await;
+    Ok(again)
 }
 
 /// When to try again.

@@ -119,14 +119,26 @@ pub fn status(
 /// The status of a resource of which no cluster can be made: what runs is left as it is, and as it was told.
 #[must_use]
 pub fn invalid(resource: &ShardCluster, error: &SpecError, now: Timestamp) -> ShardClusterStatus {
+    let mut status = not_ready(resource, Reason::InvalidSpec, error.to_string(), now);
+    status.observed_generation = resource.metadata.generation;
+    status.phase = Some(Phase::Failed);
+    status
+}
+
+/// The status of a resource of which the operator may not see all. `why` says what to do.
+#[must_use]
+pub fn unread(resource: &ShardCluster, why: String, now: Timestamp) -> ShardClusterStatus {
+    let status = not_ready(resource, Reason::Forbidden, why, now);
+    ShardClusterStatus { phase: status.phase.or(Some(Phase::Pending)), ..status }
+}
+
+/// The last one, but for this condition.
+fn not_ready(resource: &ShardCluster, reason: Reason, why: String, now: Timestamp) -> ShardClusterStatus {
     let mut status = resource.status.clone().unwrap_or_default();
-    let generation = resource.metadata.generation;
-    let bad = finding(condition::READY, Holds::False, Reason::InvalidSpec, error.to_string());
-    let ready: Vec<_> = merged(&status.conditions, [bad], generation, now);
+    let bad = finding(condition::READY, Holds::False, reason, why);
+    let ready = merged(&status.conditions, [bad], resource.metadata.generation, now);
     status.conditions.retain(|one| one.type_ != condition::READY);
     status.conditions.extend(ready);
-    status.observed_generation = generation;
-    status.phase = Some(Phase::Failed);
     status
 }
 

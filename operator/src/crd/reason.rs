@@ -77,6 +77,8 @@ pub enum Reason {
     ImmutableSelector,
     /// the API server refuses a write
     ApplyFailed,
+    /// the operator lacks a right, and does not see all
+    Forbidden,
     /// the spec makes no sense
     InvalidSpec,
 }
@@ -133,6 +135,7 @@ impl Reason {
             | Self::VolumeNotResized
             | Self::ImmutableSelector
             | Self::ApplyFailed
+            | Self::Forbidden
             | Self::InvalidSpec => Class::Problem,
         }
     }

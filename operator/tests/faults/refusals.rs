@@ -152,6 +152,37 @@ async fn an_apply_and_an_eviction_that_are_refused_are_both_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_right_that_is_missing_is_told_once_with_what_to_do() {
+    let wanted = crate::calm().await;
+    let world = World::with_tiny();
+    world.server.fail(ALWAYS, Fault::Code(403, "Forbidden"), |call| {
+        call.verb == Verb::Get && call.place.kind == "secrets"
+    });
+    world
+        .until("what is missing is told", |server| {
+            condition(server, "tiny", "Ready").is_some_and(|[holds, reason, message]| {
+                let told = ["cannot read Secret llm/tiny-", "needs the verb get for Secret objects"];
+                (&*holds, &*reason) == ("False", "Forbidden")
+                    && told.iter().all(|told| message.contains(told))
+            })
+        })
+        .await;
+    sleep(HOUR).await;
+    check_written_once(&world.server, "a right is missing");
+    let events = |server: &Server| {
+        let state = server.lock();
+        state.objects.all().filter(|(place, _)| place.kind == "events").count()
+    };
+    assert_eq!(events(&world.server), 1);
+    world.server.heal();
+    world.until_done("tiny").await;
+    world.is_quiet().await;
+    let differs = difference(&shape(&world.server), &wanted);
+    assert!(differs.is_empty(), "{differs}");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_status_the_children_are_there_and_are_left_alone() {
     let world = World::with_tiny();
     world.server.fail(ALWAYS, Fault::Code(403, "Forbidden"), Call::is_status);
