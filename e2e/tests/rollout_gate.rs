@@ -46,7 +46,16 @@ async fn an_image_moves_one_shard_and_one_pod_at_a_time() {
     let Some(fleet) = begin("gate-image").await else { return };
     fleet.apply(json!({"image": "node:1", "shards": {"count": 2, "replicas": 3}})).await;
     complete(&fleet, 2, 3).await;
-    assert_eq!(max_unavailable(&fleet, "tiny-shard-0").await, Some(1), "the API server's own default");
+    fleet.until_quiet().await;
+    let by_hand = json!({"spec": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": 3}}}});
+    for set in ["tiny-shard-0", "tiny-bootstrap"] {
+        let sets = fleet.api::<StatefulSet>();
+        sets.patch(set, &PatchParams::apply("a-user"), &Patch::Merge(&by_hand)).await.unwrap();
+        until("it is one at a time again", || async {
+            (max_unavailable(&fleet, set).await == Some(1)).then_some(())
+        })
+        .await;
+    }
     fleet.until_quiet().await;
 
     fleet.apply(json!({"image": "node:2", "shards": {"count": 2, "replicas": 3}})).await;

@@ -44,8 +44,8 @@ const SELDOM: Duration = Duration::from_secs(600);
 /// Between looks at how far the hash is.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What an origin does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// What an origin does, in the order of an attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// The model is on its way.
@@ -82,6 +82,9 @@ pub struct OriginStatus {
     pub plan: Option<String>,
     /// Hex SHA-256 of its manifest.
     pub manifest_sha256: Option<String>,
+    /// How far the attempt had come that failed: one that comes no further has the same error to tell.
+    #[serde(skip)]
+    pub(crate) failed_at: (State, u64),
 }
 
 /// What an origin gives.
@@ -120,6 +123,23 @@ impl OriginError {
                 Class::Lasting
             }
             Self::Split(_) | Self::Library(_) | Self::Ending => Class::Here,
+        }
+    }
+}
+
+impl OriginStatus {
+    fn fail(&mut self, error: String) {
+        self.error = Some(error);
+        (self.bytes_per_s, self.eta_s) = (0.0, None);
+        // What a hash finds wrong is in the file, however much of it is read again: until all of it is right.
+        let bytes = if self.state == State::Fetching { self.bytes } else { u64::MAX };
+        self.failed_at = (self.state, bytes);
+    }
+
+    /// Something comes of it: the error is of the past.
+    fn get_on(&mut self, state: State, bytes: u64) {
+        if (state, bytes) > self.failed_at {
+            self.error = None;
         }
     }
 }
@@ -171,8 +191,8 @@ impl Task {
             let again = pause(failed, error.class());
             let error = error.to_string();
             self.console.say(&report::origin_failed(&error, again));
-            self.status.send_modify(|status| status.state = State::Failed);
             self.failed(error);
+            self.status.send_modify(|status| status.state = State::Failed);
             sleep(again).await;
         }
     }
@@ -272,10 +292,7 @@ impl Task {
     /// Whoever waits for the model, here or elsewhere, learns why it does not come.
     fn failed(&self, mut error: String) {
         let known = self.known.read(Registry::own_origin).unwrap_or_default();
-        self.status.send_modify(|status| {
-            status.error = Some(error.clone());
-            (status.bytes_per_s, status.eta_s) = (0.0, None);
-        });
+        self.status.send_modify(|status| status.fail(error.clone()));
         error.truncate(error.floor_char_boundary(MAX_ERROR));
         self.known.origin(OriginProgress { error, ..known });
     }
@@ -332,6 +349,29 @@ async fn in_thread<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_stays_until_an_attempt_comes_further_than_the_one_that_failed() {
+        let (fetching, hashing) = (State::Fetching, State::Hashing);
+        let table = [
+            ("a fetch that goes on", (fetching, 500), (fetching, 501), false),
+            ("one that begins anew", (fetching, 500), (fetching, 400), true),
+            ("all is here", (fetching, 500), (hashing, 1), false),
+            (
+                "it is fetched again, because it was not what it should be",
+                (hashing, 900),
+                (fetching, 950),
+                true,
+            ),
+            ("it is read again", (hashing, 900), (hashing, 950), true),
+        ];
+        for (case, (failed, bytes), (state, more), stays) in table {
+            let mut status = OriginStatus { state: failed, bytes, ..OriginStatus::default() };
+            status.fail("no".into());
+            status.get_on(state, more);
+            assert_eq!(status.error.is_some(), stays, "{case}");
+        }
+    }
 
     #[test]
     fn what_passes_is_tried_soon_and_what_lasts_seldom() {

@@ -242,8 +242,18 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let Context { client, settings, shelves, gateways, memory, turn, telemetry: _ } = context;
     // Reads the cluster.
     let sources = Sources { client, shelves, gateways };
-    let observed = sources.observe(cluster_ref).await.map_err(ReconcileError::Observe)?;
-    let Some(mut observed) = observed else { return Ok(Action::await_change()) };
+    let resource = sources.resource(cluster_ref).await.map_err(ReconcileError::Observe)?;
+    let Some(resource) = resource else { return Ok(Action::await_change()) };
+    let mut observed = match sources.observe(cluster_ref, resource.clone()).await {
+        Ok(observed) => observed,
+        Err(error) => {
+            if let Some(why) = error.lacking_right() {
+                let status = status::unread(&resource, why, Timestamp::now());
+                tell(cluster_ref, context, &resource, &status).await?;
+            }
+            return Err(ReconcileError::Observe(error));
+        }
+    };
     // No client. A newer image waits until it is this one's turn.
     let last = observed.resource.status.as_ref();
     let is_due = upgrade::is_due(&observed.resource, settings);
@@ -266,7 +276,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     // No client.
     let facts = Facts { keys, plan: facts::plan(&cluster, &observed) };
     let desired = desired(&cluster, &facts);
-    let (desired, rollout) = rollout::rollout(&cluster, &facts, &observed, desired);
+    let (desired, rollout) = rollout::rollout(&cluster, &facts, &observed, desired, Timestamp::now());
     // No client; then deletes what lost nodes hold on to.
     let loss = loss::loss(&cluster, &observed, Timestamp::now());
     let basis = Basis {
@@ -274,12 +284,12 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
         plan: facts.plan.as_ref().map(|plan| plan.name.clone()),
     };
     let refusal = memory.refusal(cluster_ref);
-    let resting = refusal.as_ref().map_or(&[][..], |refusal| refusal.resting(&basis, Instant::now()));
-    let evicted = apply::evict(client, &cluster.namespace, &loss.evictions, resting).await;
+    let resting = refusal.as_ref().map(|refusal| refusal.resting(&basis, Instant::now())).unwrap_or_default();
+    let evicted = apply::evict(client, &cluster.namespace, &loss.evictions, &resting).await;
     events::write(client, &observed.resource, &events::of_evictions(&evicted.pods)).await;
     // Writes the children.
     let contested = memory.contested(cluster_ref);
-    let applied = apply::apply(client, shelves, &cluster, &desired, &observed, resting, &contested).await;
+    let applied = apply::apply(client, shelves, &cluster, &desired, &observed, &resting, &contested).await;
     // Of an error that is no refusal the next attempt is near, and may well succeed: no news for users.
     let mut applied = applied.map_err(ReconcileError::Apply)?;
     if let Some(error) = evicted.failure {
@@ -302,7 +312,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     if refusal.is_none() && observed.gateway == GatewayView::Asking {
         return Ok(Action::requeue(PASS));
     }
-    let refused = refusal.as_ref().map(|refusal| refusal.words.clone());
+    let refused = refusal.as_ref().map(|refusal| refusal.refused.clone()).unwrap_or_default();
     let mismatch = mismatch::mismatch(&cluster, &observed, &desired.bootstrap.stateful_set);
     let (contested, leave) = contest.map(|contest| (contest.words, contest.rest)).unzip();
     let outcome = Outcome { notes: applied.notes, refused, contested, mismatch };

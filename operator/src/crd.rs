@@ -98,6 +98,8 @@ pub const MAX_NAME: usize = 40;
     .message("shards.count is more than model.totalLayers: every shard holds one layer at least"))]
 #[x_kube(validation = Rule::new("!has(self.model.totalLayers) || self.shards.layerStarts.all(l, l < self.model.totalLayers)")
     .message("shards.layerStarts names a layer that the model of model.totalLayers has not"))]
+#[x_kube(validation = rules::bootstrap_size_removed())]
+#[x_kube(validation = rules::bootstrap_size_set())]
 #[serde(rename_all = "camelCase")]
 pub struct ShardClusterSpec {
     /// Name of the cluster in the nodes' network; nodes outside Kubernetes join by it. metadata.name where it is not set. Immutable.

@@ -134,6 +134,23 @@ impl ObserveError {
         let (kind, namespace, name) = (K::kind(&()).into_owned(), namespace.to_owned(), name.to_owned());
         Self::Get { kind, namespace, name, source }
     }
+
+    /// What users have to know: a right that the operator lacks, which nobody but a person can give it.
+    pub(crate) fn lacking_right(&self) -> Option<String> {
+        let (verb, kind, source) = match self {
+            Self::Get { kind, source, .. } => ("get", kind, source),
+            Self::List { kind, source, .. } => ("list", kind, source),
+            Self::Kept { .. } => return None,
+        };
+        let is_forbidden = matches!(source, kube::Error::Api(status) if status.is_forbidden());
+        let why = || {
+            let words = words(self);
+            format!(
+                "{words}; the operator's role needs the verb {verb} for {kind} objects, as its chart has it"
+            )
+        };
+        is_forbidden.then(why)
+    }
 }
 
 /// Where to look.
@@ -144,22 +161,32 @@ pub(crate) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// Looks at everything; `None` where the resource is gone, or going.
+    /// The resource itself; `None` where it is gone, or going.
+    ///
+    /// # Errors
+    /// What the API server refuses.
+    pub(crate) async fn resource(&self, cluster: &ClusterRef) -> Result<Option<ShardCluster>, ObserveError> {
+        let resource = self.get::<ShardCluster>(cluster, cluster.name.clone()).await?;
+        Ok(resource.filter(|found| found.metadata.deletion_timestamp.is_none()))
+    }
+
+    /// Looks at everything else.
     ///
     /// # Errors
     /// What the API server refuses. Gateways that do not answer are an observation, not an error.
-    pub(crate) async fn observe(&self, cluster: &ClusterRef) -> Result<Option<Observed>, ObserveError> {
+    pub(crate) async fn observe(
+        &self,
+        cluster: &ClusterRef,
+        resource: ShardCluster,
+    ) -> Result<Observed, ObserveError> {
         let name = &cluster.name;
-        let resource = self.get::<ShardCluster>(cluster, name.clone()).await?;
-        let Some(resource) = resource.filter(|found| found.metadata.deletion_timestamp.is_none()) else {
-            return Ok(None);
-        };
-        let (shared, identities, operator_key) = futures::try_join!(
+        let (shared, identities, operator_key) = futures::join!(
             self.get::<Secret>(cluster, names::cluster_secret(name)),
             self.get::<Secret>(cluster, names::identities(name)),
             self.get::<Secret>(cluster, names::operator_key(name)),
-        )?;
-        let secrets = HeldSecrets { cluster: shared, identities, operator_key };
+        );
+        // Where all of them fail the same one is told of every time.
+        let secrets = HeldSecrets { cluster: shared?, identities: identities?, operator_key: operator_key? };
         let children = Children {
             service_accounts: self.owned(cluster, &resource)?,
             services: self.owned(cluster, &resource)?,
@@ -178,7 +205,7 @@ impl Sources<'_> {
             warn!(error = %words(&error), "it is not known what pods wait for");
             Obstacles { is_open: true, ..Obstacles::default() }
         });
-        Ok(Some(Observed { resource, children, claims, secrets, pods, gateway, nodes, volumes, obstacles }))
+        Ok(Observed { resource, children, claims, secrets, pods, gateway, nodes, volumes, obstacles })
     }
 
     fn owned<K: Shelved>(

@@ -1,4 +1,5 @@
-//! Which pods may move to the template that is wanted now. Pure: what is wanted and what is there in, what to write next out.
+//! Which pods may move to the template that is wanted now. Pure: what is wanted, what is there and
+//! the time in, what to write next out.
 //!
 //! ```text
 //!  Observed, Desired ─▶ fleet: each shard's pods, by the template and the plan that they are of
@@ -21,6 +22,8 @@ mod hold;
 mod told;
 mod turn;
 mod write;
+
+use k8s_openapi::jiff::Timestamp;
 
 use crate::cluster::Cluster;
 use crate::desired::{Desired, Facts};
@@ -105,8 +108,9 @@ pub fn rollout(
     facts: &Facts,
     observed: &Observed,
     desired: Desired,
+    now: Timestamp,
 ) -> (Desired, Rollout) {
-    let fleet = Fleet::new(cluster, facts, observed, &desired);
+    let fleet = Fleet::new(cluster, facts, observed, &desired, now);
     let (decision, gateway_stays) = (decide(&fleet), gateway::stays(&fleet));
     // Nothing holds the bootstrap back.
     let bootstrap = fleet.bootstrap.stuck(0, fleet.bootstrap.replicas);

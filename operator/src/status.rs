@@ -18,7 +18,7 @@ mod resilience;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::apply::Note;
+use crate::apply::{Note, Object};
 use crate::cluster::Cluster;
 use crate::crd::{LayerRange, Phase, Reason, ShardCluster, ShardClusterStatus, condition};
 use crate::desired::Plan;
@@ -28,7 +28,7 @@ use crate::named;
 use crate::observe::Observed;
 use crate::rollout::Rollout;
 use crate::validate::SpecError;
-use conditions::{Holds, finding, merged, short};
+use conditions::{Holds, finding, merged};
 use fleet::{Fleet, Told};
 use resilience::Resilience;
 
@@ -37,12 +37,21 @@ use resilience::Resilience;
 pub struct Outcome {
     /// What cannot be as it should.
     pub notes: Vec<Note>,
-    /// What is refused, in words.
-    pub refused: Option<String>,
+    /// Writes that are refused.
+    pub refused: Vec<Refused>,
     /// What others write over, in words.
     pub contested: Option<String>,
     /// How the model differs from what the spec says of it: see [`crate::mismatch`].
     pub mismatch: Option<String>,
+}
+
+/// A write that the API server, a quota or a policy refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Of what.
+    pub object: Object,
+    /// What was to be done with it, and why it is refused.
+    pub why: String,
 }
 
 /// The next status of a cluster. `plan` is what [`crate::facts`] found, `rollout` what [`crate::rollout`] decided.
@@ -58,22 +67,16 @@ pub fn status(
     let resource = &observed.resource;
     let old = resource.status.clone().unwrap_or_default();
     let lost = loss::causes(cluster, observed, now);
-    let Outcome { notes, refused, contested, mismatch } = outcome;
-    let told = Told { plan, mismatch: mismatch.as_deref(), lost: &lost };
+    let Outcome { notes, refused, mismatch, .. } = outcome;
+    let told = Told { plan, mismatch: mismatch.as_deref(), lost: &lost, refused };
     let fleet = Fleet::new(cluster, observed, told);
     let resilience = Resilience::of(&fleet);
     let endpoint = address::endpoint(cluster, observed);
-    let held_up = refused.is_some();
 
-    let gateway = conditions::gateway_ready(&fleet, held_up);
-    let bootstrap = conditions::bootstrap_ready(cluster, &fleet, notes, held_up);
+    let gateway = conditions::gateway_ready(&fleet);
+    let bootstrap = conditions::bootstrap_ready(cluster, &fleet, notes);
     let pipeline = conditions::pipeline_complete(cluster, &fleet, &observed.gateway, &bootstrap, rollout);
-    let unlike = |reason, why: &String| finding(condition::READY, Holds::False, reason, short(why.clone()));
-    let ready = match (refused, contested) {
-        (Some(why), _) => unlike(Reason::ApplyFailed, why),
-        (None, Some(why)) => unlike(Reason::Contested, why),
-        (None, None) => conditions::ready(&endpoint, &gateway, &pipeline),
-    };
+    let ready = conditions::ready(&endpoint, &gateway, &pipeline, outcome);
     let phase = phase::phase(cluster, &fleet, old.phase);
     let complete = pipeline.holds == Holds::True;
     let findings = [
@@ -120,14 +123,26 @@ pub fn status(
 /// The status of a resource of which no cluster can be made: what runs is left as it is, and as it was told.
 #[must_use]
 pub fn invalid(resource: &ShardCluster, error: &SpecError, now: Timestamp) -> ShardClusterStatus {
+    let mut status = not_ready(resource, Reason::InvalidSpec, error.to_string(), now);
+    status.observed_generation = resource.metadata.generation;
+    status.phase = Some(Phase::Failed);
+    status
+}
+
+/// The status of a resource of which the operator may not see all. `why` says what to do.
+#[must_use]
+pub fn unread(resource: &ShardCluster, why: String, now: Timestamp) -> ShardClusterStatus {
+    let status = not_ready(resource, Reason::Forbidden, why, now);
+    ShardClusterStatus { phase: status.phase.or(Some(Phase::Pending)), ..status }
+}
+
+/// The last one, but for this condition.
+fn not_ready(resource: &ShardCluster, reason: Reason, why: String, now: Timestamp) -> ShardClusterStatus {
     let mut status = resource.status.clone().unwrap_or_default();
-    let generation = resource.metadata.generation;
-    let bad = finding(condition::READY, Holds::False, Reason::InvalidSpec, error.to_string());
-    let ready: Vec<_> = merged(&status.conditions, [bad], generation, now);
+    let bad = finding(condition::READY, Holds::False, reason, why);
+    let ready = merged(&status.conditions, [bad], resource.metadata.generation, now);
     status.conditions.retain(|one| one.type_ != condition::READY);
     status.conditions.extend(ready);
-    status.observed_generation = generation;
-    status.phase = Some(Phase::Failed);
     status
 }
 

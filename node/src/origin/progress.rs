@@ -38,8 +38,8 @@ impl<'a> Progress<'a> {
         let rate = self.meter.at(now, bytes);
         let percent = total.map_or(0.0, |total| meter::percent(bytes, total));
         self.task.status.send_modify(|status| {
-            if bytes > status.bytes && rate > 0.0 {
-                status.error = None;
+            if rate > 0.0 {
+                status.get_on(self.state, bytes);
             }
             (status.bytes, status.total, status.bytes_per_s) = (bytes, total, rate);
             status.percent = percent;

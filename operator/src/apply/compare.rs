@@ -43,8 +43,8 @@ fn holds_at(field: &str, wanted: &Value, live: &Value) -> bool {
                 // A label more selects other pods.
                 Some(live) if is_whole(key) => holds_at(key, value, live) && holds_at(key, live, value),
                 Some(live) => holds_at(key, value, live),
-                // API servers leave out what is empty.
-                None => is_empty(value),
+                // API servers leave out what is empty, and fields of features that are off.
+                None => is_empty(value) || holds_without(field, key, value),
             }
         }),
         (Value::Array(wanted), Value::Array(live)) => match merge_key(field, wanted) {
@@ -72,6 +72,11 @@ fn merge_key(field: &str, wanted: &[Value]) -> Option<&'static str> {
         "topologySpreadConstraints" => Some("topologyKey"),
         _ => (!wanted.is_empty() && wanted.iter().all(|one| one.get("name").is_some())).then_some("name"),
     }
+}
+
+/// A StatefulSet moves its pods one at a time where nothing else can be said.
+fn holds_without(field: &str, key: &str, value: &Value) -> bool {
+    (field, key) == ("rollingUpdate", "maxUnavailable") && *value == 1
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -137,6 +142,24 @@ mod tests {
         for (number, change) in changes.into_iter().enumerate() {
             assert!(!holds(&wanted, &live(change)), "change {number}");
         }
+    }
+
+    #[test]
+    fn a_number_of_pods_that_an_api_server_drops_is_no_difference_and_another_one_is() {
+        let set = |rolling: Value| json!({"spec": {"updateStrategy": {"rollingUpdate": rolling}}});
+        let wanted = set(json!({"partition": 2, "maxUnavailable": 1}));
+        let table = [
+            (json!({"partition": 2, "maxUnavailable": 1}), true),
+            (json!({"partition": 2}), true),
+            (json!({"partition": 2, "maxUnavailable": 3}), false),
+            (json!({"partition": 2, "maxUnavailable": "50%"}), false),
+            (json!({"maxUnavailable": 1}), false),
+        ];
+        for (live, expected) in table {
+            assert_eq!(holds(&wanted, &set(live.clone())), expected, "{live}");
+        }
+        let budget = json!({"spec": {"maxUnavailable": 1}});
+        assert!(!holds(&budget, &json!({"spec": {"minAvailable": 1}})), "a budget needs its own");
     }
 
     #[test]

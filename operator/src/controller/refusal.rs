@@ -4,7 +4,7 @@
 //! ```text
 //!  last refusal ─▶ resting: the same spec and plan, not yet due ─▶ evict, apply: all but these objects
 //!                                                                          │
-//!  next refusal ◀── none: all is written · the last one: it rests · a new one: due later than the last ◀┘
+//!  next refusal ◀── none: all is written · what rests of the last one · a new one: due later than the last ◀┘
 //! ```
 
 use std::time::Duration;
@@ -14,14 +14,14 @@ use tokio::time::Instant;
 use super::policy;
 use crate::apply::{ApplyError, Object};
 use crate::error_class::ErrorClass;
+use crate::status::Refused;
 use crate::words::words;
 
 /// What was refused, and when it is sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    objects: Vec<Object>,
-    /// Why, in words.
-    pub(super) words: String,
+    /// What users are told.
+    pub(super) refused: Vec<Refused>,
     basis: Basis,
     /// Refusals in a row.
     times: u32,
@@ -47,28 +47,35 @@ impl Refusal {
         now: Instant,
         jitter: f64,
     ) -> Option<Self> {
-        let objects: Vec<Object> = refused.iter().filter_map(ApplyError::object).collect();
-        let mut new = refused.iter().filter(|error| !matches!(error, ApplyError::Resting { .. }));
-        let Some(first) = new.next() else {
-            return last.filter(|_| !objects.is_empty()).cloned();
-        };
-        let words = match objects.len() - 1 {
-            0 => words(first),
-            more => format!("{}; and {more} more objects are refused", words(first)),
-        };
+        let told: Vec<Refused> = refused.iter().filter_map(|error| told(error, last)).collect();
+        if refused.iter().all(|error| matches!(error, ApplyError::Resting { .. })) {
+            let last = last.filter(|_| !told.is_empty())?;
+            return Some(Self { refused: told, ..last.clone() });
+        }
         let times = last.filter(|last| last.basis == basis).map_or(0, |last| last.times).saturating_add(1);
         let until = now + policy::delay(ErrorClass::Refused, times, jitter);
-        Some(Self { objects, words, basis, times, until })
+        Some(Self { refused: told, basis, times, until })
     }
 
     /// What is not to be sent on this basis yet.
-    pub(super) fn resting(&self, basis: &Basis, now: Instant) -> &[Object] {
-        if self.basis == *basis && now < self.until { &self.objects } else { &[] }
+    pub(super) fn resting(&self, basis: &Basis, now: Instant) -> Vec<Object> {
+        let rests = self.basis == *basis && now < self.until;
+        self.refused.iter().filter(|_| rests).map(|it| it.object.clone()).collect()
     }
 
     /// Time until it is sent again.
     pub(super) fn rest(&self, now: Instant) -> Duration {
         self.until.saturating_duration_since(now)
+    }
+}
+
+/// Of what rests it is told what was told of it when it was refused.
+fn told(error: &ApplyError, last: Option<&Refusal>) -> Option<Refused> {
+    let object = error.object()?;
+    let known = last.and_then(|last| last.refused.iter().find(|known| known.object == object));
+    match error {
+        ApplyError::Resting { .. } if known.is_some() => known.cloned(),
+        _ => Some(Refused { object, why: words(error) }),
     }
 }
 
@@ -78,19 +85,24 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn object() -> Object {
-        Object { kind: "Service".into(), name: "a".into() }
+    fn object(name: &str) -> Object {
+        Object { kind: "Service".into(), name: name.into() }
     }
 
-    fn refused(words: &str) -> ApplyError {
-        let Object { kind, name } = object();
+    fn refused(name: &str, words: &str) -> ApplyError {
+        let Object { kind, name } = object(name);
         let status = kube::core::Status { code: 403, message: words.into(), ..Default::default() };
         let source = kube::Error::Api(Box::new(status));
         ApplyError::Write { action: "apply", kind, namespace: "n".into(), name, source }
     }
 
     fn rests(name: &str) -> ApplyError {
-        ApplyError::Resting { kind: object().kind, namespace: "n".into(), name: name.into() }
+        let Object { kind, name } = object(name);
+        ApplyError::Resting { kind, namespace: "n".into(), name }
+    }
+
+    fn why(refusal: &Refusal) -> Vec<&str> {
+        refusal.refused.iter().map(|it| &*it.why).collect()
     }
 
     fn basis(generation: i64, plan: Option<&str>) -> Basis {
@@ -100,9 +112,10 @@ mod tests {
     #[test]
     fn what_was_refused_rests_until_it_is_due_or_something_else_is_wanted() {
         let now = Instant::now();
-        let first = Refusal::after(&[refused("no")], None, basis(1, Some("p")), now, 1.0).unwrap();
+        let first = Refusal::after(&[refused("a", "quota")], None, basis(1, Some("p")), now, 1.0).unwrap();
         let due = first.until;
-        assert!(due > now && first.words.contains("no"), "{first:?}");
+        assert!(due > now, "{first:?}");
+        assert_eq!(why(&first), ["cannot apply Service n/a: quota"]);
         let table = [
             ("at once", basis(1, Some("p")), now, true),
             ("when it is due", basis(1, Some("p")), due, false),
@@ -120,18 +133,18 @@ mod tests {
     fn it_is_due_ever_later_until_it_is_written() {
         let now = Instant::now();
         let one = |words, last: Option<&Refusal>, generation| {
-            Refusal::after(&[refused(words)], last, basis(generation, None), now, 1.0)
+            Refusal::after(&[refused("a", words)], last, basis(generation, None), now, 1.0)
         };
-        let first = one("no", None, 1).unwrap();
+        let first = one("quota", None, 1).unwrap();
         let second = one("never", Some(&first), 1).unwrap();
-        assert!(second.words.ends_with("never"), "{second:?}");
+        assert_eq!(why(&second), ["cannot apply Service n/a: never"]);
         assert_eq!(second.rest(now), 2 * first.rest(now));
         assert_eq!(second.rest(now + 9 * SECOND), Duration::ZERO);
         let table = [
             ("it rests, and what is told stays", vec![rests("a")], Some(second.clone())),
             (
                 "refused of another spec",
-                vec![refused("no")],
+                vec![refused("a", "quota")],
                 Some(Refusal { basis: basis(2, None), ..first }),
             ),
             ("written", vec![], None),
@@ -143,10 +156,18 @@ mod tests {
     }
 
     #[test]
-    fn of_several_the_first_that_is_new_is_told_and_all_of_them_rest() {
-        let now = Instant::now();
-        let found = Refusal::after(&[rests("b"), refused("no")], None, basis(1, None), now, 1.0).unwrap();
-        assert!(found.words.ends_with("Service n/a; and 1 more objects are refused"), "{}", found.words);
-        assert_eq!(found.resting(&basis(1, None), now), [Object { name: "b".into(), ..object() }, object()]);
+    fn of_several_all_are_told_and_rest_until_they_are_as_they_should_be() {
+        let (now, one) = (Instant::now(), || basis(1, None));
+        let first = Refusal::after(&[refused("b", "quota")], None, one(), now, 1.0).unwrap();
+        // An apply and an eviction of one pass, say.
+        let both = [rests("b"), refused("a", "never")];
+        let both = Refusal::after(&both, Some(&first), one(), now, 1.0).unwrap();
+        assert_eq!(why(&both), ["cannot apply Service n/b: quota", "cannot apply Service n/a: never"]);
+        assert_eq!(both.resting(&one(), now), [object("b"), object("a")]);
+        // Somebody has mended the first of them.
+        let left = Refusal::after(&[rests("a")], Some(&both), one(), now + SECOND, 1.0).unwrap();
+        assert_eq!(why(&left), ["cannot apply Service n/a: never"]);
+        assert_eq!(left.resting(&one(), now), [object("a")]);
+        assert_eq!((left.times, left.until), (both.times, both.until));
     }
 }

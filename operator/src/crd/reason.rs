@@ -81,6 +81,8 @@ pub enum Reason {
     ApplyFailed,
     /// somebody else writes over what the operator writes, again and again
     Contested,
+    /// the operator lacks a right, and does not see all
+    Forbidden,
     /// the spec makes no sense
     InvalidSpec,
 }
@@ -139,6 +141,7 @@ impl Reason {
             | Self::ImmutableSelector
             | Self::ApplyFailed
             | Self::Contested
+            | Self::Forbidden
             | Self::InvalidSpec => Class::Problem,
         }
     }

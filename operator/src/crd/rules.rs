@@ -16,6 +16,9 @@ const WITHIN: &str = "!has(self.requests) || !has(self.limits) || self.requests.
 const KEY: &str = "'^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'";
 const VALUE: &str = "'^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'";
 
+/// A bootstrap had no volume, or needs none.
+const NO_VOLUME: &str = "!has(oldSelf.model.source.http) && !has(oldSelf.model.source.huggingFace) || (has(self.bootstrap.storage.emptyDir) ? self.bootstrap.storage.emptyDir : self.storage.emptyDir)";
+
 /// The name of another object.
 pub(super) fn object(field: &str, kind: &str) -> Rule {
     let letters = "lower-case letters, digits, '-' and '.'";
@@ -51,6 +54,30 @@ pub(super) fn relative(field: &str, whence: &str) -> Rule {
 /// The size of a volume.
 pub(super) fn size(field: &str) -> Rule {
     Rule::new(POSITIVE).message(&*format!("{field} must be a quantity above 0, such as 20Gi"))
+}
+
+/// Of the spec: where a bootstrap's own size goes, that of all volumes takes its place.
+pub(super) fn bootstrap_size_removed() -> Rule {
+    let (own, others) = ("oldSelf.bootstrap.storage.size", "self.storage.size");
+    let rule = format!("has(self.bootstrap.storage.size) || !has({own}) || {}", grows(own, others));
+    Rule::new(rule).message(
+        "bootstrap.storage.size cannot be removed while storage.size, which takes its place, is smaller: volumes only grow",
+    )
+}
+
+/// Of the spec, and the other way round.
+pub(super) fn bootstrap_size_set() -> Rule {
+    let (others, own) = ("oldSelf.storage.size", "self.bootstrap.storage.size");
+    let rule = format!("!has({own}) || has(oldSelf.bootstrap.storage.size) || {}", grows(others, own));
+    Rule::new(rule).message(
+        "bootstrap.storage.size cannot be less than storage.size, which has held until now: volumes only grow",
+    )
+}
+
+fn grows(from: &str, to: &str) -> String {
+    format!(
+        "{NO_VOLUME} || !isQuantity({from}) || !isQuantity({to}) || quantity({to}).compareTo(quantity({from})) >= 0"
+    )
 }
 
 /// Amounts of resources, `500m` or `4Gi`.

@@ -13,8 +13,9 @@ const ENTRIES: u64 = 64;
 /// Of names and networks inside one of them, so that rules can afford to look at them. The longest name is a label's.
 const SHORTER: [(&str, u64); 5] =
     [("key", 317), ("name", 317), ("topologyKey", 317), ("cidr", 64), ("except", 64)];
-/// What selectors of nodes and pods do.
+/// What selectors of nodes do, the first four those of labels, too.
 const SELECTS: [&str; 6] = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];
+const OF_LABELS: usize = 4;
 /// What tolerations do.
 const TOLERATES: [&str; 2] = ["Exists", "Equal"];
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
@@ -117,10 +118,18 @@ pub fn whole_numbers(value: &mut Value) {
 
 /// Gives Kubernetes' words for what they are, and names the bound that they have.
 fn close(properties: &mut Map<String, Value>) {
+    // A selector of nodes has fields beside the labels; an entry looks the same in both, and is visited later.
+    if properties.contains_key("matchLabels")
+        && let Some(Value::Object(operator)) = properties
+            .get_mut("matchExpressions")
+            .and_then(|all| all.pointer_mut("/items/properties/operator"))
+    {
+        operator.insert("enum".into(), json!(SELECTS[..OF_LABELS]));
+    }
     let operators = if properties.contains_key("values") { &SELECTS[..] } else { &TOLERATES[..] };
     for (name, words) in [("operator", operators), ("effect", &EFFECTS)] {
         if let Some(Value::Object(property)) = properties.get_mut(name) {
-            property.insert("enum".into(), json!(words));
+            property.entry("enum").or_insert_with(|| json!(words));
         }
     }
     for (name, length) in SHORTER {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSetUpdateStrategy};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use shard_wire::contract::BOOTSTRAP_PORT;
 
 use crate::cluster::Cluster;
@@ -131,13 +132,14 @@ fn annotate(template: &mut PodTemplateSpec, key: &str, value: String) {
     metadata.annotations.get_or_insert_default().insert(key.to_owned(), value);
 }
 
-/// Pods from this ordinal on get the new template, highest first.
+/// Pods from this ordinal on get the new template, highest first and one at a time. API servers without the feature
+/// `MaxUnavailableStatefulSet` drop that number, and one is what holds there.
 pub(crate) fn from_ordinal(ordinal: u32) -> StatefulSetUpdateStrategy {
     StatefulSetUpdateStrategy {
         type_: Some("RollingUpdate".into()),
         rolling_update: Some(RollingUpdateStatefulSetStrategy {
             partition: i32::try_from(ordinal).ok(),
-            ..RollingUpdateStatefulSetStrategy::default()
+            max_unavailable: Some(IntOrString::Int(1)),
         }),
     }
 }

@@ -10,7 +10,7 @@
 //! A column that has begun is not held back again: its pods are on their way. Where it was the last one of the plan before,
 //! that plan comes to its end first: it is served by the columns above, which would be the first to leave it.
 
-use super::fleet::{Fleet, Shard};
+use super::fleet::{Fleet, Pod, Shard};
 use super::hold::{self, with_surge};
 use super::{Column, Decision, Leaving, Rollout, Step, gateway};
 
@@ -48,15 +48,15 @@ pub(super) fn stands_in(fleet: &Fleet) -> bool {
     fleet.surge && fleet.shards.iter().any(has_more) && !fleet.shards.iter().all(Shard::is_settled)
 }
 
-/// Shards whose last column is on its way to the plan before, while that plan serves. One in trouble may never get there:
-/// then nobody waits.
+/// Shards whose last column is on its way to the plan before, while that plan serves. One in trouble, or that has been on
+/// its way for long, may never get there: then nobody waits.
 fn late(fleet: &Fleet) -> Vec<u32> {
     let mut late = Vec::new();
     for shard in &fleet.shards {
         let Some(live) = shard.live.as_ref().filter(|live| live.mark.plan.is_some()) else { continue };
         let serves = shard.pods.iter().any(|pod| pod.ready && pod.mark.plan == live.mark.plan);
         let is_late = !shard.is_written() && live.rolling && live.partition == 0;
-        if !serves || (is_late && shard.pods.iter().any(|pod| pod.troubled)) {
+        if !serves || (is_late && shard.pods.iter().any(Pod::is_given_up)) {
             return Vec::new();
         }
         late.extend(is_late.then_some(shard.id));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod as KubePod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::gateway::{self, Gateway, Wire};
@@ -13,6 +14,9 @@ use crate::desired::meta::{COMPONENT, PLAN, Part, TEMPLATE_HASH};
 use crate::desired::{Desired, Facts};
 use crate::observe::{GatewayView, Observed};
 use crate::pods::{is_ready, problem};
+
+/// Longer than a part of a model takes to arrive: who is not ready by then is not waited for where others wait.
+const LONG: SignedDuration = SignedDuration::from_hours(1);
 
 /// What a template says of itself, and a pod of the template that it was made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub(super) struct Pod {
     pub(super) ready: bool,
     /// It has a trouble that time does not heal.
     pub(super) troubled: bool,
+    /// It has not been ready for longer than [`LONG`], whatever it says.
+    pub(super) overdue: bool,
     /// It is on its way out.
     pub(super) going: bool,
 }
@@ -65,6 +71,13 @@ pub(super) struct Fleet {
     pub(super) wire: Wire,
     pub(super) gateway: Gateway,
     pub(super) shards: Vec<Shard>,
+}
+
+impl Pod {
+    /// Nobody waits for it.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.troubled || self.overdue
+    }
 }
 
 impl Shard {
@@ -108,7 +121,7 @@ impl Shard {
 
     /// Of so many pods, those to delete so that they come back from the wanted template: those that wait for what it does
     /// not ask for any more. Since Kubernetes 1.35 a StatefulSet's controller replaces no pod while one is not ready, with
-    /// `Parallel`, too: so where one is in trouble that is to stay as it is, the next to move.
+    /// `Parallel`, too: so where one is given up that is to stay as it is, the next to move.
     pub(super) fn stuck(&self, partition: u32, replicas: u32) -> Vec<u32> {
         // Before the template is written they would come back as they are.
         if !self.is_written() {
@@ -120,7 +133,7 @@ impl Shard {
             .map(|pod| pod.ordinal)
             .collect();
         let all_serve = (partition..replicas).all(|ordinal| self.pod(ordinal).is_some_and(|pod| pod.ready));
-        if all_serve && self.members().any(|pod| pod.ordinal < partition && pod.troubled) {
+        if all_serve && self.members().any(|pod| pod.ordinal < partition && pod.is_given_up()) {
             return due().filter(|pod| !self.is_new(pod)).map(|pod| pod.ordinal).max().into_iter().collect();
         }
         waiting
@@ -133,12 +146,18 @@ impl Fleet {
         self.bootstrap.is_settled() && self.wire != Wire::Unheard
     }
 
-    pub(super) fn new(cluster: &Cluster, facts: &Facts, observed: &Observed, desired: &Desired) -> Self {
-        let gateway = gateway(cluster, observed, desired);
+    pub(super) fn new(
+        cluster: &Cluster,
+        facts: &Facts,
+        observed: &Observed,
+        desired: &Desired,
+        now: Timestamp,
+    ) -> Self {
+        let gateway = gateway(cluster, observed, desired, now);
         let wire = Wire::heard(&observed.gateway, &starts(cluster, observed, desired));
         let mut pods: BTreeMap<&str, Vec<Pod>> = BTreeMap::new();
         for pod in &observed.pods {
-            if let Some((set, pod)) = read(pod) {
+            if let Some((set, pod)) = read(pod, now) {
                 pods.entry(set).or_default().push(pod);
             }
         }
@@ -173,18 +192,32 @@ impl Fleet {
 }
 
 /// A pod of a StatefulSet, and the set's name.
-fn read(pod: &KubePod) -> Option<(&str, Pod)> {
+fn read(pod: &KubePod, now: Timestamp) -> Option<(&str, Pod)> {
     let (set, ordinal) = pod.metadata.name.as_deref()?.rsplit_once('-')?;
-    Some((set, seen(pod, ordinal.parse().ok()?)))
+    Some((set, seen(pod, ordinal.parse().ok()?, now)))
 }
 
-fn seen(pod: &KubePod, ordinal: u32) -> Pod {
-    let going = pod.metadata.deletion_timestamp.is_some();
-    let troubled = problem(pod, &BTreeMap::new()).is_some();
-    Pod { ordinal, mark: mark(&pod.metadata), ready: is_ready(pod), troubled, going }
+fn seen(pod: &KubePod, ordinal: u32, now: Timestamp) -> Pod {
+    let ready = is_ready(pod);
+    Pod {
+        ordinal,
+        mark: mark(&pod.metadata),
+        ready,
+        troubled: problem(pod, &BTreeMap::new()).is_some(),
+        overdue: !ready && unready_since(pod).is_some_and(|since| now.duration_since(since) > LONG),
+        going: pod.metadata.deletion_timestamp.is_some(),
+    }
 }
 
-fn gateway(cluster: &Cluster, observed: &Observed, desired: &Desired) -> Gateway {
+/// Of a pod that is not ready.
+fn unready_since(pod: &KubePod) -> Option<Timestamp> {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.find(|condition| condition.type_ == "Ready");
+    let changed = ready.and_then(|ready| ready.last_transition_time.as_ref());
+    changed.or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0)
+}
+
+fn gateway(cluster: &Cluster, observed: &Observed, desired: &Desired, now: Timestamp) -> Gateway {
     let wanted = gateway::template(&desired.gateway.deployment);
     let name = Part::Gateway.name(cluster);
     let live = observed.children.deployments.iter().find(|deployment| deployment.name_any() == name);
@@ -194,15 +227,15 @@ fn gateway(cluster: &Cluster, observed: &Observed, desired: &Desired) -> Gateway
     Gateway {
         wanted: wanted.and_then(|template| template.metadata.as_ref()).map(mark).unwrap_or_default(),
         has_image: live.is_none_or(|live| image(gateway::template(live)) == image(wanted)),
-        pods: observed.pods.iter().filter(is_gateway).map(|pod| seen(pod, 0)).collect(),
+        pods: observed.pods.iter().filter(is_gateway).map(|pod| seen(pod, 0, now)).collect(),
         serves: matches!(&observed.gateway, GatewayView::Answered(it) if it.pipeline_complete),
     }
 }
 
 /// The uids of those bootstrap pods that are as they are wanted.
 fn starts<'a>(cluster: &Cluster, observed: &'a Observed, desired: &Desired) -> Vec<&'a str> {
-    let (wanted, name) = (mark_of(&desired.bootstrap.stateful_set), Part::Bootstrap.name(cluster));
-    let is_new = |pod: &&KubePod| read(pod).is_some_and(|(set, pod)| set == name && pod.mark == wanted);
+    let (wanted, prefix) = (mark_of(&desired.bootstrap.stateful_set), Part::Bootstrap.name(cluster) + "-");
+    let is_new = |pod: &&KubePod| pod.name_any().starts_with(&prefix) && mark(&pod.metadata) == wanted;
     observed.pods.iter().filter(is_new).filter_map(|pod| pod.metadata.uid.as_deref()).collect()
 }
 
@@ -226,4 +259,35 @@ fn partition(set: &StatefulSet) -> u32 {
 
 fn is_rolling(set: &StatefulSet) -> bool {
     set.status.as_ref().is_some_and(|status| status.current_revision != status.update_revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_overdue_when_it_has_not_been_ready_for_long() {
+        let pod = |made: &str, conditions: Value| -> KubePod {
+            serde_json::from_value(json!({
+                "metadata": {"name": "a-shard-1-0", "creationTimestamp": made}, "status": {"conditions": conditions},
+            }))
+            .unwrap()
+        };
+        let ready = |status: &str, since: &str| json!([{"type": "Ready", "status": status, "lastTransitionTime": since}]);
+        let (long_ago, lately) = ("2026-01-01T10:00:00Z", "2026-01-01T11:30:00Z");
+        let table = [
+            ("it is ready", pod(long_ago, ready("True", long_ago)), false),
+            ("it starts for ever", pod(long_ago, ready("False", long_ago)), true),
+            ("it was ready lately", pod(long_ago, ready("False", lately)), false),
+            ("no kubelet has seen it", pod(long_ago, json!([])), true),
+            ("it is new", pod(lately, json!([])), false),
+        ];
+        let now = "2026-01-01T12:00:00Z".parse().unwrap();
+        for (case, pod, overdue) in table {
+            let (set, pod) = read(&pod, now).unwrap();
+            assert_eq!((set, pod.ordinal, pod.overdue), ("a-shard-1", 0, overdue), "{case}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ pub(super) fn mark(hash: &str, plan: &str) -> Mark {
 }
 
 pub(super) fn pod(ordinal: u32, mark: &Mark, ready: bool) -> Pod {
-    Pod { ordinal, mark: mark.clone(), ready, troubled: false, going: false }
+    Pod { ordinal, mark: mark.clone(), ready, troubled: false, overdue: false, going: false }
 }
 
 pub(super) fn live(mark: &Mark, replicas: u32, partition: u32) -> Live {
@@ -128,6 +128,8 @@ fn a_pod_in_trouble_below_the_column_does_not_hold_it_up() {
     }
     all.shards[1].pods[0] = Pod { troubled: true, ..pod(0, &old, false) };
     let stuck = |fleet: &Fleet| decide(fleet).steps.into_iter().map(|step| step.stuck).collect::<Vec<_>>();
+    assert_eq!(stuck(&all), [vec![], vec![1], vec![]]);
+    all.shards[1].pods[0] = Pod { overdue: true, ..pod(0, &old, false) };
     assert_eq!(stuck(&all), [vec![], vec![1], vec![]]);
     all.shards[1].pods[1] = pod(1, &new, false);
     assert!(stuck(&all).concat().is_empty(), "it is on its way");
@@ -257,6 +259,9 @@ fn a_plan_that_has_begun_its_last_column_goes_to_its_end_before_another_begins()
     let mut other = all.clone();
     other.shards[1].pods[0].troubled = true;
     assert!(begins(&other), "it may never get there");
+    let mut other = all.clone();
+    other.shards[1].pods[0].overdue = true;
+    assert!(begins(&other), "it has had its time");
     let mut other = all.clone();
     other.shards[1].pods[1].ready = false;
     assert!(begins(&other), "nothing is lost");

@@ -66,6 +66,8 @@ pub(super) enum Cause {
     NoPods,
     /// The same, and why.
     Refused(String),
+    /// What makes them is not as it should be, and why.
+    Unwritten(String),
     Downloading {
         percent: Span,
         peers: Span,
@@ -84,7 +86,7 @@ impl Cause {
             Self::Trouble(trouble) => trouble.problem.reason,
             Self::ManifestUnknown => Reason::ManifestUnknown,
             Self::NoReplicas => Reason::NoReplicas,
-            Self::NoPods => Reason::NoPods,
+            Self::NoPods | Self::Unwritten(_) => Reason::NoPods,
             Self::OriginFailed(_) => Reason::OriginFailed,
             Self::Mismatch(_) => Reason::ModelMismatch,
             Self::Refused(_) => Reason::FailedCreate,
@@ -133,6 +135,7 @@ impl Cause {
             Self::NoReplicas => format!("{who} {is} to have no pods"),
             Self::NoPods => format!("{who} {has} no pods yet"),
             Self::Refused(why) => format!("{who} {has} no pods, because they cannot be created: {why}"),
+            Self::Unwritten(why) => format!("{who} {has} no pods: {why}"),
             Self::Downloading { percent, peers } => {
                 let noun = if peers.high == 1 { "peer" } else { "peers" };
                 format!("{who} {is} downloading, {percent} %, from {peers} {noun}")

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use super::Outcome;
 use super::cause::{Cause, grouped, origin_failed};
 use super::fleet::{Fleet, Group, in_steps};
 use super::gaps::gaps;
@@ -78,25 +79,19 @@ fn noted(found: Finding, notes: &[Note], of: impl Fn(Workload) -> bool) -> Findi
     }
 }
 
-pub(super) fn bootstrap_ready(
-    cluster: &Cluster,
-    fleet: &Fleet<'_>,
-    notes: &[Note],
-    held_up: bool,
-) -> Finding {
+pub(super) fn bootstrap_ready(cluster: &Cluster, fleet: &Fleet<'_>, notes: &[Note]) -> Finding {
     let condition = condition::BOOTSTRAP_READY;
     if cluster.suspended {
         return suspended(condition);
     }
-    noted(of_group(condition, "bootstrap", &fleet.bootstrap, held_up), notes, |of| of == Workload::Bootstrap)
+    noted(of_group(condition, "bootstrap", &fleet.bootstrap), notes, |of| of == Workload::Bootstrap)
 }
 
-pub(super) fn gateway_ready(fleet: &Fleet<'_>, held_up: bool) -> Finding {
-    of_group(condition::GATEWAY_READY, "gateway", &fleet.gateway, held_up)
+pub(super) fn gateway_ready(fleet: &Fleet<'_>) -> Finding {
+    of_group(condition::GATEWAY_READY, "gateway", &fleet.gateway)
 }
 
-/// `held_up`: not all was written that should be.
-fn of_group(condition: &'static str, what: &str, group: &Group<'_>, held_up: bool) -> Finding {
+fn of_group(condition: &'static str, what: &str, group: &Group<'_>) -> Finding {
     let (ready, desired) = (group.ready(), group.desired);
     let obstacle = group.obstacle(what);
     if ready > 0 {
@@ -114,11 +109,13 @@ fn of_group(condition: &'static str, what: &str, group: &Group<'_>, held_up: boo
         (Some(trouble), _) => (trouble.problem.reason, trouble.to_string()),
         (None, Some(problem)) => (problem.reason, problem.message),
         (None, None) if !group.pods.is_empty() => (Reason::Starting, format!("the {what} pods are starting")),
-        (None, None) => match group.unmade.as_ref().filter(|_| held_up) {
-            Some(workload) => {
+        (None, None) => match (group.unwritten, &group.held_up) {
+            // Ready has the reason, and an Event of its own.
+            (Some(why), _) => (Reason::NoPods, format!("there are no {what} pods: {why}")),
+            (None, Some(workload)) => {
                 (Reason::NoPods, format!("there is no {workload} yet: Ready says what was refused"))
             }
-            None => (Reason::NoPods, format!("there are no {what} pods yet")),
+            (None, None) => (Reason::NoPods, format!("there are no {what} pods yet")),
         },
     };
     finding(condition, Holds::False, reason, short(message))
@@ -294,8 +291,15 @@ pub(super) fn resilient(cluster: &Cluster, resilience: &Resilience) -> Finding {
 }
 
 /// It can be used: what users wait for.
-pub(super) fn ready(endpoint: &str, gateway: &Finding, pipeline: &Finding) -> Finding {
+pub(super) fn ready(endpoint: &str, gateway: &Finding, pipeline: &Finding, outcome: &Outcome) -> Finding {
     let condition = condition::READY;
+    if !outcome.refused.is_empty() {
+        let all = told(outcome.refused.iter().map(|it| it.why.clone()));
+        return finding(condition, Holds::False, Reason::ApplyFailed, all);
+    }
+    if let Some(why) = &outcome.contested {
+        return finding(condition, Holds::False, Reason::Contested, short(why.clone()));
+    }
     // A gateway that is not there is the nearer cause of a pipeline that nobody knows.
     match [gateway, pipeline].into_iter().find(|one| one.holds != Holds::True) {
         Some(cause) => Finding { condition, ..cause.clone() },

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use shard_wire::pipeline::{ManifestShard, PipelineStatus, ReplicaStatus, ShardStatus};
 
+use super::Refused;
 use super::cause::{Cause, Trouble};
 use super::obstacle;
 use crate::cluster::Cluster;
@@ -29,8 +30,10 @@ pub(super) fn in_steps(percent: f32) -> u32 {
 pub(super) struct Group<'a> {
     pub(super) desired: u32,
     pub(super) pods: Vec<&'a Pod>,
-    /// What makes its pods, where it is not there; of a shard it is not told.
-    pub(super) unmade: Option<String>,
+    /// Why what makes its pods cannot be written.
+    pub(super) unwritten: Option<&'a str>,
+    /// What makes its pods, where it is not there because something else is refused; of a shard it is not told.
+    pub(super) held_up: Option<String>,
     /// Why its pods cannot be created.
     pub(super) refused: Option<&'a str>,
     /// What the user has yet to make.
@@ -99,11 +102,13 @@ pub(super) struct Told<'a> {
     pub(super) mismatch: Option<&'a str>,
     /// See [`crate::loss::causes`].
     pub(super) lost: &'a BTreeMap<String, Problem>,
+    /// What cannot be written.
+    pub(super) refused: &'a [Refused],
 }
 
 impl<'a> Fleet<'a> {
     pub(super) fn new(cluster: &Cluster, observed: &'a Observed, told: Told<'a>) -> Self {
-        let Told { plan, mismatch, lost } = told;
+        let Told { plan, mismatch, lost, refused } = told;
         let mut groups: BTreeMap<(String, String), Vec<&'a Pod>> = BTreeMap::new();
         for pod in &observed.pods {
             let label = |key: &str| pod.labels().get(key).cloned().unwrap_or_default();
@@ -120,7 +125,8 @@ impl<'a> Fleet<'a> {
                 pods,
                 refused: obstacles.refused.get(&name).map(String::as_str),
                 missing: obstacles.missing.iter().find(|missing| missing.part == part),
-                unmade: unmade(part, &name, &observed.children),
+                unwritten: unwritten(part, &name, refused),
+                held_up: unmade(part, &name, &observed.children).filter(|_| !refused.is_empty()),
                 lost,
             }
         };
@@ -156,6 +162,12 @@ impl<'a> Fleet<'a> {
             mismatch,
         }
     }
+}
+
+fn unwritten<'a>(part: Part, name: &str, refused: &'a [Refused]) -> Option<&'a str> {
+    let kind = if part == Part::Gateway { "Deployment" } else { "StatefulSet" };
+    let its = refused.iter().find(|it| it.object.kind == kind && it.object.name == name);
+    its.map(|it| &*it.why)
 }
 
 /// Kind and name of the workload of a part that has one, where it is not there.
@@ -218,9 +230,10 @@ impl ShardView<'_> {
             return Cause::NoReplicas;
         }
         if self.group.pods.is_empty() {
-            return match self.group.refused {
-                Some(why) => Cause::Refused(why.to_owned()),
-                None => Cause::NoPods,
+            return match (self.group.refused, self.group.unwritten) {
+                (Some(why), _) => Cause::Refused(why.to_owned()),
+                (None, Some(why)) => Cause::Unwritten(why.to_owned()),
+                (None, None) => Cause::NoPods,
             };
         }
         if let Some((percent, replica)) = self.downloading() {

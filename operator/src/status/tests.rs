@@ -245,11 +245,14 @@ fn every_cause_is_told() {
         ),
         (
             "refused",
-            |scene| scene.outcome.refused = Some("exceeded quota".into()),
+            |scene| {
+                scene.is_refused("StatefulSet", "llama-shard-0");
+                scene.is_refused("Pod", "llama-shard-1-0");
+            },
             READY,
             "False",
             "ApplyFailed",
-            "exceeded quota",
+            "cannot apply StatefulSet llama-shard-0: quota; cannot apply Pod llama-shard-1-0: quota",
         ),
         (
             "a volume that cannot grow",

@@ -43,7 +43,7 @@ impl<K: Shelved> Shelf<K> {
 
     /// What was just written, so that the next reconcile sees it though the watch has not told of it yet.
     pub fn put(&self, object: K) {
-        self.lock().put(object);
+        self.lock().put_written(object);
     }
 
     /// Returns when the kind has been listed once.
@@ -61,7 +61,7 @@ impl<K: Shelved> Shelf<K> {
                 Vec::new()
             }
             Event::InitApply(object) | Event::Apply(object) => {
-                let changed = held.put(object);
+                let changed = held.put_told(object);
                 // Nobody looks before the first list is whole.
                 if *self.filled.borrow() { changed } else { Vec::new() }
             }
@@ -121,6 +121,31 @@ mod tests {
         assert_eq!(ports(&shelf), [("a".to_owned(), 2)]);
         assert_eq!(shelf.take(Event::Delete(service("a", "10", 2))).len(), 1);
         assert!(ports(&shelf).is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_is_later_than_the_deletion_brings_nothing_back() {
+        let shelf = Shelf::<Service>::default();
+        shelf.take(Event::Init);
+        shelf.take(Event::InitDone);
+        shelf.take(Event::Apply(service("a", "5", 1)));
+        shelf.take(Event::Delete(service("a", "7", 2)));
+        shelf.put(service("a", "6", 2));
+        assert!(ports(&shelf).is_empty(), "written before it was deleted");
+        shelf.put(service("a", "8", 3));
+        assert_eq!(ports(&shelf), [("a".to_owned(), 3)], "made anew");
+        assert_eq!(shelf.take(Event::Delete(service("a", "9", 3))).len(), 1);
+
+        // A watch that has lost its place lists what there is, without what has gone meanwhile.
+        shelf.put(service("a", "10", 4));
+        shelf.take(Event::Init);
+        shelf.take(Event::InitApply(service("b", "12", 1)));
+        shelf.put(service("c", "11", 1));
+        shelf.put(service("d", "13", 1));
+        assert_eq!(ports(&shelf).len(), 4, "a page may have it that is still to come");
+        shelf.take(Event::InitDone);
+        shelf.put(service("a", "10", 4));
+        assert_eq!(ports(&shelf), [("b".to_owned(), 1), ("d".to_owned(), 1)]);
     }
 
     #[test]

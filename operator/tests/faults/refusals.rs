@@ -54,6 +54,134 @@ async fn what_is_refused_is_told_once_and_tried_again_ever_later_until_it_is_not
     }
 }
 
+/// Whoever puts it right: the operator sees it, though it does not send its own write again for a long time.
+#[tokio::test(start_paused = true)]
+async fn what_is_as_it_should_be_again_is_refused_no_more() {
+    const LABEL: &str = "app.kubernetes.io/name";
+    let world = World::with_tiny();
+    world.until_done("tiny").await;
+    let (set, deployment) = (at("statefulsets", "tiny-shard-0"), at("deployments", "tiny-gateway"));
+    let is_refused = |call: &Call| {
+        call.is(Verb::Apply, "statefulsets", "tiny-shard-0")
+            || call.is(Verb::Apply, "deployments", "tiny-gateway")
+    };
+    let label = |place: &Place, value: &str| {
+        let patch = json!({"spec": {"template": {"metadata": {"labels": {LABEL: value}}}}});
+        world.server.change(|objects| drop(objects.merge(place.clone(), &patch).unwrap()));
+    };
+    let told = |names: [bool; 2]| {
+        move |server: &Server| {
+            let Some([_, reason, message]) = condition(server, "tiny", "Ready") else { return false };
+            let tells = ["tiny-shard-0", "tiny-gateway"].map(|name| message.contains(name));
+            tells == names && (reason == "ApplyFailed") == (names != [false; 2])
+        }
+    };
+    let good = {
+        let state = world.server.lock();
+        let labels = &state.objects.get(&set).unwrap()["spec"]["template"]["metadata"]["labels"];
+        labels[LABEL].as_str().unwrap().to_owned()
+    };
+    world.server.fail(ALWAYS, Fault::Code(403, "Forbidden"), is_refused);
+    label(&set, "x");
+    label(&deployment, "x");
+    world.until("both refusals are told", told([true, true])).await;
+    sleep(HOUR).await;
+    let (sent, begun) = (gaps(&world.server, is_refused).len(), Instant::now());
+    label(&deployment, &good);
+    world.until("the Deployment is as it should be", told([true, false])).await;
+    label(&set, &good);
+    world.until("the StatefulSet, too", told([false, false])).await;
+    assert!(begun.elapsed() <= Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(gaps(&world.server, is_refused).len() <= sent + 1, "it may just have been due");
+    world.stop().await;
+}
+
+/// In one pass: the pod's node is lost, and the Deployment is not as it should be.
+#[tokio::test(start_paused = true)]
+async fn an_apply_and_an_eviction_that_are_refused_are_both_told() {
+    let world = World::with_tiny();
+    world.until_done("tiny").await;
+    world.server.fail(ALWAYS, Fault::Code(403, "Forbidden"), |call| {
+        call.is(Verb::Apply, "deployments", "tiny-gateway")
+    });
+    world.server.fail(ALWAYS, Fault::Code(403, "Forbidden"), |call| {
+        call.is(Verb::Delete, "pods", "tiny-bootstrap-0")
+    });
+    world.server.change(|objects| {
+        for (name, ready) in [("lost", "Unknown"), ("there", "True")] {
+            let nodes = Place { kind: "nodes".into(), ..Place::default() };
+            let ready = json!({"type": "Ready", "status": ready, "lastTransitionTime": "2020-01-01T00:00:00Z"});
+            let node = json!({
+                "apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"conditions": [ready]},
+            });
+            objects.create(nodes, node).unwrap();
+        }
+        let set = objects.get(&at("statefulsets", "tiny-bootstrap")).unwrap();
+        // Of its template, so that it is to go for no other reason.
+        let annotations = set["spec"]["template"]["metadata"]["annotations"].clone();
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "tiny-bootstrap-0", "annotations": annotations,
+                "labels": {
+                    "app.kubernetes.io/instance": "tiny", "app.kubernetes.io/component": "bootstrap",
+                    "app.kubernetes.io/managed-by": "shardcluster-operator",
+                },
+                "ownerReferences": [{
+                    "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "tiny-bootstrap", "uid": "1", "controller": true,
+                }],
+            },
+            "spec": {"nodeName": "lost", "containers": [{"name": "server"}]},
+        });
+        objects.create(at("pods", ""), pod).unwrap();
+        let patch = json!({"spec": {"template": {"metadata": {"labels": {"app.kubernetes.io/name": "x"}}}}});
+        objects.merge(at("deployments", "tiny-gateway"), &patch).unwrap();
+    });
+    world
+        .until("both are told", |server| {
+            condition(server, "tiny", "Ready").is_some_and(|[_, reason, message]| {
+                let told = [
+                    "cannot apply Deployment llm/tiny-gateway",
+                    "cannot delete by force Pod llm/tiny-bootstrap-0",
+                ];
+                reason == "ApplyFailed" && told.iter().all(|told| message.contains(told))
+            })
+        })
+        .await;
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_right_that_is_missing_is_told_once_with_what_to_do() {
+    let wanted = crate::calm().await;
+    let world = World::with_tiny();
+    world.server.fail(ALWAYS, Fault::Code(403, "Forbidden"), |call| {
+        call.verb == Verb::Get && call.place.kind == "secrets"
+    });
+    world
+        .until("what is missing is told", |server| {
+            condition(server, "tiny", "Ready").is_some_and(|[holds, reason, message]| {
+                let told = ["cannot read Secret llm/tiny-", "needs the verb get for Secret objects"];
+                (&*holds, &*reason) == ("False", "Forbidden")
+                    && told.iter().all(|told| message.contains(told))
+            })
+        })
+        .await;
+    sleep(HOUR).await;
+    check_written_once(&world.server, "a right is missing");
+    let events = |server: &Server| {
+        let state = server.lock();
+        state.objects.all().filter(|(place, _)| place.kind == "events").count()
+    };
+    assert_eq!(events(&world.server), 1);
+    world.server.heal();
+    world.until_done("tiny").await;
+    world.is_quiet().await;
+    let differs = difference(&shape(&world.server), &wanted);
+    assert!(differs.is_empty(), "{differs}");
+    world.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_status_the_children_are_there_and_are_left_alone() {
     let world = World::with_tiny();

@@ -48,7 +48,7 @@ fn pods_that_cannot_be_created_are_explained() {
         without(scene, "llama-shard-1-1");
         refused(scene, "llama-shard-1");
     };
-    let cases: [Case; 8] = [
+    let cases: [Case; 10] = [
         (
             |scene| {
                 without(scene, "llama-bootstrap-");
@@ -107,12 +107,32 @@ fn pods_that_cannot_be_created_are_explained() {
         (
             |scene| {
                 without(scene, "llama-gateway-");
-                scene.outcome.refused = Some("StatefulSet llama-shard-0 is refused".into());
+                scene.is_refused("StatefulSet", "llama-shard-0");
             },
             GATEWAY_READY,
             "False",
             "NoPods",
             "there is no Deployment llama-gateway yet: Ready says what was refused",
+        ),
+        (
+            |scene| {
+                without(scene, "llama-gateway-");
+                scene.is_refused("Deployment", "llama-gateway");
+            },
+            GATEWAY_READY,
+            "False",
+            "NoPods",
+            "there are no gateway pods: cannot apply Deployment llama-gateway: quota",
+        ),
+        (
+            |scene| {
+                without(scene, "llama-shard-1-");
+                scene.is_refused("StatefulSet", "llama-shard-1");
+            },
+            SHARDS_READY,
+            "False",
+            "NoPods",
+            "2 of 3 shards are ready; shard 1 has no pods: cannot apply StatefulSet llama-shard-1: quota",
         ),
     ];
     check(|| running_with(3), &cases);
@@ -252,7 +272,7 @@ fn a_claim_that_cannot_grow_is_told_though_its_pod_does_not_run() {
         |workload| Note { workload, reason: Reason::VolumeNotResized, message: "claim x cannot grow".into() };
     let mut scene = running();
     scene.outcome.notes = vec![note(Workload::Bootstrap), note(Workload::Shard(1))];
-    scene.outcome.refused = Some("something else".into());
+    scene.is_refused("Service", "something-else");
     scene.pod("llama-bootstrap-0")["status"] = json!({});
     scene.shard_1_has(&json!({}));
     let status = scene.status();

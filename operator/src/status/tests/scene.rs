@@ -158,6 +158,12 @@ impl Scene {
         change(seen);
     }
 
+    /// A write of such an object.
+    pub(super) fn is_refused(&mut self, kind: &str, name: &str) {
+        let object = Object { kind: kind.into(), name: name.into() };
+        self.outcome.refused.push(Refused { object, why: format!("cannot apply {kind} {name}: quota") });
+    }
+
     pub(super) fn status(&self) -> ShardClusterStatus {
         self.status_at(Timestamp::from_second(1000).unwrap())
     }

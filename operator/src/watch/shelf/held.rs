@@ -16,9 +16,21 @@ type Place = Arc<str>;
 pub(super) struct Held {
     objects: HashMap<Place, Kept>,
     clusters: HashMap<Arc<ClusterRef>, BTreeSet<Place>>,
-    /// While a list is on its way: what it, or a write, has shown. The rest is gone when it ends.
-    listed: Option<HashSet<Place>>,
+    /// While a list is on its way.
+    listing: Option<Listing>,
+    /// The newest version that the watch has told of: everything up to it is known.
+    told: u64,
     packer: Packer,
+}
+
+#[derive(Debug, Default)]
+struct Listing {
+    /// What it has shown so far.
+    shown: HashSet<Place>,
+    /// What was written meanwhile: the list may be older.
+    written: HashSet<Place>,
+    /// Of what it has shown. The list is of one moment, so everything up to it is known when it is whole.
+    newest: u64,
 }
 
 #[derive(Debug)]
@@ -49,15 +61,42 @@ impl Held {
     }
 
     pub(super) fn expect_list(&mut self) {
-        self.listed = Some(HashSet::new());
+        self.listing = Some(Listing::default());
+    }
+
+    /// What was written here. The answer may be late: what is not there though the watch is ahead of it was deleted since.
+    pub(super) fn put_written<K: Shelved>(&mut self, object: K) {
+        let (at, version) = (place(&object), version(&object));
+        if self.knows(version) && !self.objects.contains_key(&at) {
+            return;
+        }
+        if let Some(listing) = &mut self.listing {
+            listing.written.insert(at);
+        }
+        self.put(object);
+    }
+
+    /// What the watch, or a list, tells of. See [`Self::put`].
+    pub(super) fn put_told<K: Shelved>(&mut self, object: K) -> Vec<ClusterRef> {
+        let version = version(&object);
+        match &mut self.listing {
+            Some(listing) => {
+                listing.shown.insert(place(&object));
+                listing.newest = listing.newest.max(version);
+            }
+            None => self.told = self.told.max(version),
+        }
+        self.put(object)
+    }
+
+    /// The watch has told of all that was so at this version.
+    fn knows(&self, version: u64) -> bool {
+        version > 0 && version <= self.told
     }
 
     /// The ShardClusters of which something is other than it was: two where an object has changed hands.
-    pub(super) fn put<K: Shelved>(&mut self, mut object: K) -> Vec<ClusterRef> {
+    fn put<K: Shelved>(&mut self, mut object: K) -> Vec<ClusterRef> {
         let (at, cluster, version) = (place(&object), cluster_of(&object), version(&object));
-        if let Some(listed) = &mut self.listed {
-            listed.insert(Arc::clone(&at));
-        }
         let before = self.objects.get(&at);
         // A watch tells of what was written here, too, and may be behind it. Without versions the last word is taken.
         if before.is_some_and(|before| version <= before.version && before.version > 0) {
@@ -82,16 +121,22 @@ impl Held {
     }
 
     pub(super) fn remove<K: Shelved>(&mut self, object: &K) -> Option<ClusterRef> {
-        let at = place(object);
+        let (at, version) = (place(object), version(object));
+        self.told = self.told.max(version);
         // One of the same name may have been made since.
-        let gone = self.objects.get(&at).is_some_and(|kept| kept.version <= version(object));
+        let gone = self.objects.get(&at).is_some_and(|kept| kept.version <= version);
         if gone { self.take_away(&at) } else { None }
     }
 
-    /// What the list has not shown is gone.
+    /// The list is whole: what it has not shown is gone, unless it was written later than that.
     pub(super) fn only_listed(&mut self) -> Vec<ClusterRef> {
-        let Some(listed) = self.listed.take() else { return Vec::new() };
-        let gone: Vec<Place> = self.objects.keys().filter(|at| !listed.contains(*at)).cloned().collect();
+        let Some(Listing { shown, written, newest }) = self.listing.take() else { return Vec::new() };
+        self.told = self.told.max(newest);
+        let is_there = |at: &Place, kept: &Kept| {
+            shown.contains(at) || (written.contains(at) && !self.knows(kept.version))
+        };
+        let gone: Vec<Place> =
+            self.objects.iter().filter(|(at, kept)| !is_there(at, kept)).map(|(at, _)| at.clone()).collect();
         let changed: HashSet<ClusterRef> = gone.iter().filter_map(|at| self.take_away(at)).collect();
         changed.into_iter().collect()
     }
