@@ -12,10 +12,13 @@ mod life;
 mod operator;
 
 use helm::{args_of, helm, install, objects, one, run};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Client;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, PostParams};
+use serde_json::json;
 use shard_e2e::rights::{Untried, compare, granted};
-use shard_e2e::{ControlPlane, Options, Parts, namespace, skipped};
+use shard_e2e::{ControlPlane, Options, Parts, namespace, skipped, until};
 
 /// Asked only where a child's name is taken.
 const fn whose(resource: &'static str) -> Untried {
@@ -23,7 +26,7 @@ const fn whose(resource: &'static str) -> Untried {
 }
 
 /// What the life of a fleet on machines that stay, whose names are free, does not need.
-const UNTRIED: [Untried; 9] = [
+const UNTRIED: [Untried; 10] = [
     whose("services"),
     whose("serviceaccounts"),
     whose("apps/statefulsets"),
@@ -39,6 +42,11 @@ const UNTRIED: [Untried; 9] = [
         resource: "pods",
         verbs: &["delete"],
         why: "of lost machines, and pods that are stuck on an old template",
+    },
+    Untried {
+        resource: "shardcluster.io/shardclusters/finalizers",
+        verbs: &["update"],
+        why: "what admission asks for where a child holds up its owner's deletion: not a request of its own",
     },
     Untried { resource: "persistentvolumeclaims", verbs: &["delete"], why: "of lost machines" },
 ];
@@ -71,6 +79,7 @@ async fn every_right_is_needed_and_none_is_missing() {
         let watched = format!("watchNamespace={}", if own { &user } else { "" });
         let first = format!("crds.install={}", !own);
         install(&helm, &plane, "op", &system, &[&watched, &first]);
+        admission_knows_owners(&plane, &client, &user).await;
         let manifest =
             run(&helm, &["get", "manifest", "op", "-n", &system], Some(&plane.kubeconfig())).unwrap();
         let objects = objects(&manifest);
@@ -108,6 +117,31 @@ impl Drop for ToldOfRefusals<'_> {
             requests.first().inspect(|first| eprintln!("  first: {first}"));
         }
     }
+}
+
+/// Until its next look at what is defined, admission lets only administrators name an owner of a kind that is new.
+async fn admission_knows_owners(plane: &ControlPlane, client: &Client, namespace: &str) {
+    let editor = plane.client_as(namespace, "editor").await.unwrap();
+    let binding: RoleBinding = serde_json::from_value(json!({
+        "metadata": {"name": "editor"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+        "subjects": [{"kind": "ServiceAccount", "name": "editor", "namespace": namespace}],
+    }))
+    .unwrap();
+    let bindings = Api::<RoleBinding>::namespaced(client.clone(), namespace);
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    let owned: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "owned", "ownerReferences": [{
+        "apiVersion": "shardcluster.io/v1alpha1", "kind": "ShardCluster", "name": "a", "uid": "a",
+        "blockOwnerDeletion": true,
+    }]}}))
+    .unwrap();
+    let api = Api::<ConfigMap>::namespaced(editor, namespace);
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    until("admission knows the definition", || async {
+        let refused = api.create(&dry, &owned).await.unwrap_err().to_string();
+        refused.contains("can't set finalizers").then_some(())
+    })
+    .await;
 }
 
 /// Without which the rest of this test would find nothing, ever.

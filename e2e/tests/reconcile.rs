@@ -15,7 +15,7 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use shard_e2e::until;
-use shard_operator::crd::{Phase, condition};
+use shard_operator::crd::{Phase, ShardCluster, condition};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resource_becomes_a_fleet_and_its_status_tells_how_far_it_is() {
@@ -273,7 +273,7 @@ async fn with_the_resource_everything_goes() {
     fleet.apply(json!({"shards": {"count": 1}})).await;
     let children = fleet.children(1);
     fleet.until_exist(&children).await;
-    fleet.delete().await;
+    fleet.delete(DeleteParams::default()).await;
     until("no child is left", || async {
         for child in &children {
             if fleet.exists(child).await {
@@ -284,4 +284,20 @@ async fn with_the_resource_everything_goes() {
     })
     .await;
     assert!(tokio::time::timeout(Duration::from_secs(20), fleet.stop()).await.is_ok());
+}
+
+/// `kubectl delete --cascade=foreground`, and Argo CD: who waits for the resource waits for all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_in_the_foreground_ends_with_the_last_child() {
+    let Some(fleet) = Fleet::start("foreground").await else { return };
+    fleet.apply(json!({"shards": {"count": 1}})).await;
+    let children = fleet.children(1);
+    fleet.until_exist(&children).await;
+    fleet.delete(DeleteParams::foreground()).await;
+    let resources = fleet.api::<ShardCluster>();
+    until("it is gone", || async { resources.get_opt("tiny").await.unwrap().is_none().then_some(()) }).await;
+    for child in &children {
+        assert!(!fleet.exists(child).await, "{child:?} is left");
+    }
+    fleet.stop().await;
 }

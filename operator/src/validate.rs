@@ -7,6 +7,7 @@ mod pod;
 mod shards;
 mod source;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use thiserror::Error;
 
@@ -89,7 +90,7 @@ pub fn validate(resource: &ShardCluster, settings: &Settings) -> Result<Cluster,
     let source = source::source(&spec.model.source)?;
     Ok(Cluster {
         namespace: meta.namespace.clone().ok_or(missing("namespace"))?,
-        owner: resource.controller_owner_ref(&()).ok_or(missing("uid"))?,
+        owner: owner(resource).ok_or(missing("uid"))?,
         cluster_name: spec.cluster_name.clone().unwrap_or_else(|| name.clone()),
         shards: shards::shards(spec, &image, &settings.cuda_suffix, awake)?,
         columns: awake(spec.shards.replicas),
@@ -132,6 +133,12 @@ pub fn validate(resource: &ShardCluster, settings: &Settings) -> Result<Cluster,
         name,
         image,
     })
+}
+
+/// As children name it: who deletes it in the foreground sees it until the last of them is gone.
+fn owner(resource: &ShardCluster) -> Option<OwnerReference> {
+    let owner = resource.controller_owner_ref(&())?;
+    Some(OwnerReference { block_owner_deletion: Some(true), ..owner })
 }
 
 fn is_service_name(name: &str) -> bool {

@@ -62,6 +62,10 @@ they are never listed or watched. "create" is what applying asks for where there
 - apiGroups: [shardcluster.io]
   resources: [shardclusters/status]
   verbs: [patch]
+{{- /* Where OwnerReferencesPermissionEnforcement is on: children hold up a deletion in the foreground. */}}
+- apiGroups: [shardcluster.io]
+  resources: [shardclusters/finalizers]
+  verbs: [update]
 - apiGroups: [""]
   resources: [services, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
