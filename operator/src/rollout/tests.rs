@@ -43,6 +43,7 @@ pub(super) fn fleet(replicas: u32, live: &Mark, wanted: &Mark) -> Fleet {
         surge: false,
         bootstrap: shard(0, 1, &bootstrap, &bootstrap),
         wire: Wire::Same,
+        moves_image: true,
         gateway: gateway(),
         shards: (0..3).map(|id| shard(id, replicas, live, wanted)).collect(),
     }
@@ -281,7 +282,7 @@ fn a_gateway_keeps_its_image_while_only_the_old_one_can_serve() {
         }
     };
     type Case = (&'static str, u32, fn(&mut Fleet), bool);
-    let table: [Case; 10] = [
+    let table: [Case; 14] = [
         ("two columns, none of them new", 2, |_| {}, true),
         ("the pipeline is not complete for a moment", 2, |all| all.gateway.serves = false, true),
         ("the one column, which serves", 1, |_| {}, true),
@@ -289,9 +290,28 @@ fn a_gateway_keeps_its_image_while_only_the_old_one_can_serve() {
         ("the wire version is the same", 2, |all| all.wire = Wire::Same, false),
         ("it is not known", 2, |all| all.wire = Wire::Unheard, true),
         ("the bootstrap is not there", 2, |all| all.bootstrap.pods[0].ready = false, true),
-        ("no old gateway serves", 2, |all| all.gateway.pods[0].ready = false, false),
+        ("the old gateway is made anew", 2, |all| all.gateway.pods[0].ready = false, true),
+        ("its pod is gone", 2, |all| all.gateway.pods.clear(), true),
+        (
+            "it is in trouble",
+            2,
+            |all| (all.gateway.pods[0].ready, all.gateway.pods[0].troubled) = (false, true),
+            false,
+        ),
+        (
+            "one of the wanted image serves",
+            2,
+            |all| all.gateway.pods[0].mark = all.gateway.wanted.clone(),
+            false,
+        ),
         ("nothing but the image is as it was", 2, |all| all.gateway.has_image = true, false),
         ("the plan is not known", 2, |all| all.known = false, true),
+        (
+            "the one column serves no more, and its pods stay",
+            1,
+            |all| (all.gateway.serves, all.known) = (false, false),
+            true,
+        ),
     ];
     for (case, replicas, change, expected) in table {
         let mut all = behind(replicas);
@@ -326,6 +346,11 @@ fn what_an_image_speaks_is_heard_of_its_own_bootstrap() {
         (pipeline.origin.wire_version, pipeline.origin.incarnation) = (origin, incarnation.into());
         GatewayView::Answered(Box::new(pipeline))
     };
+    let has_made = |plan: &str, view: GatewayView| {
+        let GatewayView::Answered(mut pipeline) = view else { return view };
+        pipeline.origin.plan = plan.into();
+        GatewayView::Answered(pipeline)
+    };
     let table = [
         (answers(1, 1, "new"), Wire::Same),
         (answers(1, 2, "new"), Wire::Other),
@@ -333,11 +358,50 @@ fn what_an_image_speaks_is_heard_of_its_own_bootstrap() {
         (answers(1, 1, "old"), Wire::Unheard),
         (answers(1, 0, ""), Wire::Unheard),
         (answers(0, 0, ""), Wire::Same),
-        (GatewayView::NotReady, Wire::Same),
-        (GatewayView::Asking, Wire::Same),
-        (GatewayView::Unreachable("no".into()), Wire::Same),
+        (has_made("p", answers(1, 0, "")), Wire::Same),
+        (has_made("p", answers(1, 1, "old")), Wire::Unheard),
+        (has_made("p", answers(1, 1, "")), Wire::Unheard),
+        (GatewayView::NotReady, Wire::Unheard),
+        (GatewayView::Asking, Wire::Unheard),
+        (GatewayView::Unreachable("no".into()), Wire::Unheard),
     ];
     for (view, expected) in table {
         assert_eq!(Wire::heard(&view, &["other", "new"]), expected, "{view:?}");
     }
+}
+
+#[test]
+fn while_it_is_not_known_what_an_image_speaks_only_trouble_is_mended() {
+    let (old, new) = (mark("1", "a"), mark("2", "a"));
+    let unheard = |moves_image| {
+        let mut all = Fleet { wire: Wire::Unheard, moves_image, ..fleet(2, &old, &new) };
+        all.shards[0].pods.iter_mut().for_each(|pod| pod.ready = false);
+        all.shards[1].pods[1].ready = false;
+        all
+    };
+    let mut all = unheard(true);
+    assert_eq!((partitions(&all), decide(&all).rollout), (vec![2, 2, 2], Rollout::Bootstrap(vec![0, 1, 2])));
+    assert!(decide(&all).steps.iter().all(|step| step.stuck.is_empty()));
+    all.shards[0].pods[0].troubled = true;
+    all.shards[1].pods[1].troubled = true;
+    assert_eq!(partitions(&all), [0, 1, 2]);
+    // The image stays: what else is new needs no word of it.
+    let all = unheard(false);
+    assert_eq!(partitions(&all), [0, 1, 2]);
+    let all = Fleet { moves_image: false, wire: Wire::Unheard, ..fleet(2, &old, &new) };
+    assert_eq!(partitions(&all), [0, 2, 2]);
+    let all = Fleet { moves_image: false, wire: Wire::Unheard, ..fleet(2, &old, &mark("2", "b")) };
+    assert_eq!(partitions(&all), [1, 1, 1]);
+}
+
+#[test]
+fn where_one_shard_has_one_pod_no_column_waits_for_the_gateway() {
+    let (old, new) = (mark("1", "a"), mark("2", "b"));
+    let mut all = Fleet { wire: Wire::Other, ..fleet(1, &old, &new) };
+    all.shards[0] = shard(0, 2, &old, &new);
+    (all.gateway.has_image, all.gateway.serves) = (false, false);
+    all.gateway.pods[0].mark = mark("gateway before", "");
+    assert!(!stays(&all), "nothing that it can serve will be complete");
+    all.gateway.serves = true;
+    assert!(stays(&all));
 }

@@ -74,6 +74,7 @@ impl Chain {
             surge: self.surge,
             bootstrap: self.bootstrap.shard.clone(),
             wire: Wire::Same,
+            moves_image: true,
             gateway: gateway(),
             shards: self.sets[..self.count()].iter().map(seen).collect(),
         }
