@@ -135,21 +135,32 @@ impl Registry {
         }
     }
 
-    /// How far the origin is: this node, or what others say of theirs, of several that are there and get on the one that is
-    /// furthest. The start of one that is away is not told: another one may have begun.
+    /// How far the origin is: this node, or what others say of theirs. The start of one that is away is not told: another
+    /// one may have begun.
     pub fn origin(&self) -> Option<OriginProgress> {
+        let (is_there, report) = self.leading()?;
+        let origin = report.origin.clone()?;
+        Some(if is_there { origin } else { OriginProgress { incarnation: String::new(), ..origin } })
+    }
+
+    /// The plan that the origin has made of which [`Self::origin`] tells: of several, another one may have made one.
+    pub fn plan_of_origin(&self) -> Option<&str> {
+        origin_plan(self.leading()?.1)
+    }
+
+    /// Whose origin is told of, and whether it is there: this node, else of several that are there and get on the one that
+    /// is furthest.
+    fn leading(&self) -> Option<(bool, &Torrents)> {
         if self.own.origin.is_some() {
-            return self.own.origin.clone();
+            return Some((true, &self.own));
         }
         let others = self.reports.iter().filter_map(|(peer, report)| {
-            let origin = report.origin.as_ref()?;
-            Some((!self.away.contains(peer), origin))
+            let OriginProgress { error, percent, bytes, .. } = report.origin.as_ref()?;
+            let (is_there, is_latest) = (!self.away.contains(peer), self.latest_origin == Some(*peer));
+            Some(((is_there, error.is_empty(), *percent, is_latest, *bytes), report))
         });
-        let (is_there, origin) = others.max_by_key(|(is_there, origin)| {
-            (*is_there, origin.error.is_empty(), origin.percent, origin.bytes)
-        })?;
-        let incarnation = if is_there { origin.incarnation.clone() } else { String::new() };
-        Some(OriginProgress { incarnation, ..origin.clone() })
+        let ((is_there, ..), report) = others.max_by_key(|(worth, _)| *worth)?;
+        Some((is_there, report))
     }
 
     /// How far this node is, where it is an origin.
@@ -359,6 +370,29 @@ mod tests {
         // The first one lost its connection only.
         assert_eq!(registry.on_report(old, says(100, "1")), Ok(true));
         assert_eq!(told(&registry), (100, "1".into()));
+    }
+
+    #[test]
+    fn of_several_origins_one_is_told_of_with_its_own_plan() {
+        let [me, one, other] = [(); 3].map(|()| PeerId::random());
+        let mut registry = Registry::new(me);
+        let says = |percent, wire_version, plans: &[TorrentPlan]| {
+            let origin = OriginProgress { percent, wire_version, ..OriginProgress::default() };
+            Torrents { origin: Some(origin), ..has(&[], plans) }
+        };
+        let told = |registry: &Registry| {
+            let version = registry.origin().map(|origin| origin.wire_version);
+            (version, registry.plan_of_origin().map(str::to_owned))
+        };
+        registry.on_report(one, says(100, 1, &[plan("p", true)])).unwrap();
+        registry.on_report(other, says(5, 2, &[])).unwrap();
+        assert_eq!(told(&registry), (Some(1), Some("p".into())));
+        // The first one begins anew: what it had is where to ask, and not what the other one has made.
+        registry.left(&one);
+        assert_eq!((told(&registry), registry.origin_plan()), ((Some(2), None), Some("p")));
+        registry.on_report(one, says(100, 1, &[plan("p", true)])).unwrap();
+        registry.on_report(other, says(100, 2, &[plan("q", true)])).unwrap();
+        assert_eq!(told(&registry), (Some(2), Some("q".into())), "it is the one to follow");
     }
 
     #[test]
