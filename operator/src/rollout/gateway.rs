@@ -110,3 +110,6 @@ pub(super) fn is_of_image(pod: &KubePod, template: &PodTemplateSpec) -> bool {
 pub(super) fn template(deployment: &Deployment) -> Option<&PodTemplateSpec> {
     Some(&deployment.spec.as_ref()?.template)
 }
+
+#[cfg(test)]
+mod tests;
