@@ -7,10 +7,11 @@ use k8s_openapi::api::core::v1::{Pod as KubePod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
+use super::Rollout;
 use super::gateway::{self, Gateway, Wire};
 use crate::cluster::Cluster;
 use crate::desired::meta::{COMPONENT, PLAN, Part, TEMPLATE_HASH};
-use crate::desired::{Desired, Facts};
+use crate::desired::{Desired, Facts, Plan};
 use crate::observe::{GatewayView, Observed};
 use crate::pods::{is_ready, problem};
 
@@ -65,6 +66,8 @@ pub(super) struct Fleet {
     pub(super) wire: Wire,
     /// Some shard has a pod of another image.
     pub(super) moves_image: bool,
+    /// An origin has made the wanted plan, or nobody could tell.
+    pub(super) is_made: bool,
     pub(super) gateway: Gateway,
     pub(super) shards: Vec<Shard>,
 }
@@ -135,6 +138,14 @@ impl Fleet {
         self.bootstrap.is_settled() && self.is_heard()
     }
 
+    /// What these shards wait for while it is not so.
+    pub(super) fn awaited(&self, shards: Vec<u32>) -> Rollout {
+        match self.bootstrap.is_settled() {
+            true => Rollout::Unheard(shards),
+            false => Rollout::Bootstrap(shards),
+        }
+    }
+
     /// It is known what pods speak that are made now: those of the same image speak as they did.
     pub(super) fn is_heard(&self) -> bool {
         self.wire != Wire::Unheard || !self.moves_image
@@ -165,15 +176,15 @@ impl Fleet {
                 pods: pods.remove(&*name).unwrap_or_default(),
             }
         };
+        // Where there is to be no bootstrap, or no gateway, nobody could tell.
+        let is_mute = cluster.bootstrap.replicas == 0 || cluster.gateway.replicas == 0;
+        let has_made = |plan: &Plan| matches!(&observed.gateway, GatewayView::Answered(it) if it.origin.plan == plan.name);
         Self {
             known: facts.plan.is_some(),
             surge: cluster.surge,
             bootstrap: shard(0, cluster.bootstrap.replicas, &desired.bootstrap.stateful_set),
-            // Where there is to be no bootstrap, or no gateway, nobody could tell.
-            wire: match cluster.bootstrap.replicas.min(cluster.gateway.replicas) {
-                0 => Wire::Same,
-                _ => wire,
-            },
+            wire: if is_mute { Wire::Same } else { wire },
+            is_made: is_mute || facts.plan.as_ref().is_some_and(has_made),
             moves_image: moves_image(observed, desired),
             gateway,
             shards: (cluster.shards.iter().zip(&desired.shards))

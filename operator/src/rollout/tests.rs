@@ -41,6 +41,7 @@ pub(super) fn fleet(replicas: u32, live: &Mark, wanted: &Mark) -> Fleet {
         bootstrap: shard(0, 1, &bootstrap, &bootstrap),
         wire: Wire::Same,
         moves_image: true,
+        is_made: true,
         gateway: gateway(),
         shards: (0..3).map(|id| shard(id, replicas, live, wanted)).collect(),
     }
@@ -273,7 +274,7 @@ fn while_it_is_not_known_what_an_image_speaks_only_trouble_is_mended() {
         all
     };
     let mut all = unheard(true);
-    assert_eq!((partitions(&all), decide(&all).rollout), (vec![2, 2, 2], Rollout::Bootstrap(vec![0, 1, 2])));
+    assert_eq!((partitions(&all), decide(&all).rollout), (vec![2, 2, 2], Rollout::Unheard(vec![0, 1, 2])));
     assert!(decide(&all).steps.iter().all(|step| step.stuck.is_empty()));
     all.shards[0].pods[0].troubled = true;
     all.shards[1].pods[1].troubled = true;

@@ -34,7 +34,7 @@ pub(super) fn decide(fleet: &Fleet) -> Decision {
     let steps = fleet.shards.iter().map(step).collect();
     let rollout = match (moving.is_empty(), waiting.is_empty()) {
         (true, true) => Rollout::Done,
-        (true, false) if waits_for_bootstrap => Rollout::Bootstrap(waiting),
+        (true, false) if waits_for_bootstrap => fleet.awaited(waiting),
         _ => Rollout::Turn { moving, waiting },
     };
     Decision { steps, leaving: Leaving::Go, rollout }

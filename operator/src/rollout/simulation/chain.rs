@@ -75,6 +75,7 @@ impl Chain {
             bootstrap: self.bootstrap.shard.clone(),
             wire: Wire::Same,
             moves_image: true,
+            is_made: true,
             gateway: gateway(),
             shards: self.sets[..self.count()].iter().map(seen).collect(),
         }

@@ -44,7 +44,9 @@ impl Wired {
         fleet.bootstrap.pods[0].ready = false;
         fleet.gateway.has_image = false;
         fleet.gateway.pods = vec![pod(0, &mark("gateway 1", ""), true)];
-        let mut wired = Self { world: World::new(fleet, &old(), careful), told: 0, losses };
+        // Nobody has the plan before for a node of the new image.
+        let world = World { bad: Some(new(0)), ..World::new(fleet, &old(), careful) };
+        let mut wired = Self { world, told: 0, losses };
         wired.hear(0);
         wired
     }
