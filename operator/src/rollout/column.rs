@@ -79,12 +79,16 @@ fn late(fleet: &Fleet) -> Vec<u32> {
     late
 }
 
-/// Templates are written, and every pod of the plan before stays.
+/// Templates are written, and every pod stays, those of a column that is there meanwhile, too.
 fn waiting_for_bootstrap(fleet: &Fleet) -> Decision {
     let step = |shard: &Shard| Step {
         holds: false,
-        replicas: shard.replicas,
-        partition: shard.replicas,
+        replicas: hold::replicas(
+            shard.replicas,
+            shard.live.as_ref().map_or(0, |live| live.replicas),
+            fleet.surge,
+        ),
+        partition: shard.replicas.max(reached(shard)),
         stuck: Vec::new(),
     };
     Decision {

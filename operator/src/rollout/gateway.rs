@@ -88,9 +88,13 @@ fn leaves_one_complete(fleet: &Fleet) -> bool {
     fleet.surge || fleet.shards.iter().all(|shard| shard.replicas > 1)
 }
 
-/// Every shard has a pod that is new and serves.
+/// Every shard has a pod that is new and serves, and is not on its way to what was written last.
 fn is_served(fleet: &Fleet) -> bool {
-    let serves = |shard: &Shard| shard.pods.iter().any(|pod| shard.is_new(pod) && pod.ready);
+    let keeps = |shard: &Shard, pod: &Pod| {
+        shard.live.as_ref().is_none_or(|live| live.mark == pod.mark || pod.ordinal < live.partition)
+    };
+    let serves =
+        |shard: &Shard| shard.pods.iter().any(|pod| shard.is_new(pod) && pod.ready && keeps(shard, pod));
     fleet.shards.iter().all(|shard| shard.replicas == 0 || serves(shard))
 }
 

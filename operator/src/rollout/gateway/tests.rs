@@ -80,8 +80,14 @@ fn a_gateway_keeps_its_image_while_only_the_old_one_can_serve() {
     assert_eq!(partitions(&all), [1, 1, 1]);
     // Back again, where the last column is still of the plan that is wanted now: it is not left before the gateway is.
     let mut all = behind(2);
-    all.shards.iter_mut().for_each(|shard| shard.pods[0] = pod(0, &new, true));
+    for shard in &mut all.shards {
+        shard.live = Some(live(&old, 2, 1));
+        shard.pods[0] = pod(0, &new, true);
+    }
     assert_eq!((partitions(&all), decide(&all).rollout), (vec![2, 2, 2], Rollout::Gateway));
+    // That column is on its way already: it is nothing to count on.
+    all.shards[0].live = Some(live(&old, 2, 0));
+    assert!(stays(&all));
 }
 
 #[test]

@@ -168,7 +168,7 @@ impl Back {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn whoever_goes_back_midway_keeps_a_plan_and_a_gateway_of_one(
