@@ -69,7 +69,8 @@ async fn a_gateway_of_another_wire_version_comes_between_the_columns() {
     // The new bootstrap is ready, and its origin has not been heard.
     ask_for(&fleet, NEW).await;
     bootstrap_is_replaced(&fleet).await;
-    until_told(&fleet, "the shards follow when a gateway hears that the new bootstrap is ready").await;
+    until_told(&fleet, "the shards follow when a gateway hears which wire version the new bootstrap speaks")
+        .await;
     fleet.until_quiet().await;
     assert_eq!(image_of_gateway(&fleet).await, OLD);
     assert!(are_all(&shard_pods(&fleet).await, OLD));
@@ -126,7 +127,8 @@ async fn a_gateway_of_the_same_wire_version_goes_when_the_bootstrap_has_said_so(
     complete(&fleet, 2, 2).await;
     ask_for(&fleet, NEW).await;
     bootstrap_is_replaced(&fleet).await;
-    until_told(&fleet, "the shards follow when a gateway hears that the new bootstrap is ready").await;
+    until_told(&fleet, "the shards follow when a gateway hears which wire version the new bootstrap speaks")
+        .await;
     fleet.until_quiet().await;
     assert_eq!(image_of_gateway(&fleet).await, OLD);
     fleet.gateway_hears_the_bootstrap(WIRE).await;

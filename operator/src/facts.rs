@@ -35,10 +35,11 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Option<Plan> {
     told.or_else(remembered).filter(|plan| !is_before(plan))
 }
 
-/// The gateway serves it, and the origin can have made no such plan.
+/// The gateway serves it, or has found nothing to serve yet, and the origin can have made no such plan.
 fn is_before(pipeline: &PipelineStatus, plan: &str) -> bool {
     let differ = ![pipeline.wire_version, 0].contains(&pipeline.origin.wire_version);
-    pipeline.wire_version != 0 && differ && pipeline.plan == plan && pipeline.origin.plan != plan
+    let may_serve = pipeline.plan == plan || pipeline.plan.is_empty();
+    pipeline.wire_version != 0 && differ && may_serve && pipeline.origin.plan != plan
 }
 
 /// What a gateway tells of the plan that is to be served.

@@ -6,6 +6,7 @@
 //!                         ├─ gateway: its image stays while only the old one can serve what is complete
 //!                         │
 //!                         ├─ the new plan's manifest is not known ─▶ hold     templates and partitions stay
+//!                         │    or, midway, whether a newer image makes it, too
 //!                         ├─ pods of another plan                 ─▶ column   pod r of all shards, highest first
 //!                         └─ pods of another template             ─▶ turn     one shard at a time
 //!                         ▼
@@ -42,6 +43,8 @@ pub enum Rollout {
     Before(Vec<u32>),
     /// The bootstrap goes first; the shards with these ids follow.
     Bootstrap(Vec<u32>),
+    /// The bootstrap has gone first, and no gateway has heard of it: these shards follow.
+    Unheard(Vec<u32>),
     /// One shard after the other.
     Turn {
         /// Whose pods move.
@@ -122,6 +125,10 @@ pub fn rollout(
 fn decide(fleet: &Fleet) -> Decision {
     if !fleet.known {
         hold::decide(fleet)
+    } else if column::goes_on(fleet) {
+        let all = fleet.shards.iter().map(|shard| shard.id).collect();
+        let rollout = if fleet.has_bootstrap() { Rollout::Manifest } else { fleet.awaited(all) };
+        Decision { rollout, ..hold::decide(fleet) }
     } else if fleet.shards.iter().any(Shard::has_another_plan) || column::stands_in(fleet) {
         column::decide(fleet)
     } else {

@@ -175,6 +175,13 @@ pub async fn follow(network: Network, known: Known, console: Console, mut reache
     let (mut own, mut events) = (known.own_changes(), network.events());
     loop {
         let now = tokio::select! {
+            // Who has come back is not to be taken for gone because both are heard of late.
+            biased;
+            event = events.recv() => {
+                let Some(gone) = gone(event, &network, &known).await else { return };
+                gone.iter().for_each(|peer| known.left(peer));
+                continue;
+            }
             peer = reached.recv() => match peer {
                 Some(peer) => {
                     bootstraps.retain(|known| *known != peer);
@@ -187,11 +194,6 @@ pub async fn follow(network: Network, known: Known, console: Console, mut reache
                 Ok(()) => bootstraps.clone(),
                 Err(_) => return,
             },
-            event = events.recv() => {
-                let Some(gone) = gone(event, &network, &known).await else { return };
-                gone.iter().for_each(|peer| known.left(peer));
-                continue;
-            }
         };
         for peer in now {
             tokio::spawn(sync_again(network.clone(), known.clone(), console, peer));

@@ -135,21 +135,32 @@ impl Registry {
         }
     }
 
-    /// How far the origin is: this node, or what others say of theirs, of several that are there and get on the one that is
-    /// furthest. The start of one that is away is not told: another one may have begun.
+    /// How far the origin is: this node, or what others say of theirs. The start of one that is away is not told: another
+    /// one may have begun.
     pub fn origin(&self) -> Option<OriginProgress> {
+        let (is_there, report) = self.leading()?;
+        let origin = report.origin.clone()?;
+        Some(if is_there { origin } else { OriginProgress { incarnation: String::new(), ..origin } })
+    }
+
+    /// The plan that the origin has made of which [`Self::origin`] tells: of several, another one may have made one.
+    pub fn plan_of_origin(&self) -> Option<&str> {
+        origin_plan(self.leading()?.1)
+    }
+
+    /// Whose origin is told of, and whether it is there: this node, else of several that are there and get on the one that
+    /// is furthest.
+    fn leading(&self) -> Option<(bool, &Torrents)> {
         if self.own.origin.is_some() {
-            return self.own.origin.clone();
+            return Some((true, &self.own));
         }
         let others = self.reports.iter().filter_map(|(peer, report)| {
-            let origin = report.origin.as_ref()?;
-            Some((!self.away.contains(peer), origin))
+            let OriginProgress { error, percent, bytes, .. } = report.origin.as_ref()?;
+            let (is_there, is_latest) = (!self.away.contains(peer), self.latest_origin == Some(*peer));
+            Some(((is_there, error.is_empty(), *percent, is_latest, *bytes), report))
         });
-        let (is_there, origin) = others.max_by_key(|(is_there, origin)| {
-            (*is_there, origin.error.is_empty(), origin.percent, origin.bytes)
-        })?;
-        let incarnation = if is_there { origin.incarnation.clone() } else { String::new() };
-        Some(OriginProgress { incarnation, ..origin.clone() })
+        let ((is_there, ..), report) = others.max_by_key(|(worth, _)| *worth)?;
+        Some((is_there, report))
     }
 
     /// How far this node is, where it is an origin.
@@ -237,156 +248,4 @@ fn parsed(named: &[String], peer: PeerId) -> impl Iterator<Item = PeerId> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(name: &str, hash: &str) -> TorrentFile {
-        TorrentFile { name: name.into(), size: 1, info_hash: hash.repeat(64), seeders: Vec::new() }
-    }
-
-    fn plan(name: &str, origin: bool) -> TorrentPlan {
-        TorrentPlan { plan: name.into(), origin, seeders: Vec::new() }
-    }
-
-    fn has(files: &[TorrentFile], plans: &[TorrentPlan]) -> Torrents {
-        Torrents { files: files.to_vec(), plans: plans.to_vec(), origin: None }
-    }
-
-    #[test]
-    fn a_bootstrap_tells_the_union_of_what_it_heard_and_forgets_who_is_gone() {
-        let [me, a, b] = [(); 3].map(|()| PeerId::random());
-        let mut registry = Registry::new(me);
-        assert!(registry.own(has(&[file("tokenizer.gguf", "0")], &[plan("p", true)])));
-        assert!(!registry.own(has(&[file("tokenizer.gguf", "0")], &[plan("p", true)])));
-        assert_eq!(registry.on_report(a, has(&[file("shard-0.gguf", "1")], &[])), Ok(true));
-        assert_eq!(registry.on_report(a, has(&[file("shard-0.gguf", "1")], &[])), Ok(false));
-        let both = has(&[file("shard-0.gguf", "1"), file("shard-1.gguf", "2")], &[plan("p", false)]);
-        registry.on_report(b, both).unwrap();
-
-        let union = registry.union();
-        let names: Vec<_> = union.files.iter().map(|file| (file.name.as_str(), file.seeders.len())).collect();
-        assert_eq!(names, [("shard-0.gguf", 2), ("shard-1.gguf", 1), ("tokenizer.gguf", 1)]);
-        assert!(union.plans[0].origin && union.plans[0].seeders.len() == 2, "{union:?}");
-        assert!(union.check().is_ok());
-
-        assert!(registry.forget(&a) && !registry.forget(&a));
-        assert_eq!(registry.seeders(&"1".repeat(64)), [b]);
-        assert_eq!(registry.seeders(&"0".repeat(64)), [], "what is here is nobody else's");
-    }
-
-    #[test]
-    fn a_node_reads_the_union_of_its_bootstrap() {
-        let [me, bootstrap, other] = [(); 3].map(|()| PeerId::random());
-        let mut registry = Registry::new(me);
-        let mut known = file("shard-0.gguf", "1");
-        known.seeders = vec![other.to_string(), me.to_string(), "nobody".into()];
-        registry.on_report(bootstrap, has(&[known], &[plan("p", true)])).unwrap();
-        assert_eq!(registry.seeders(&"1".repeat(64)), [other]);
-        assert_eq!(registry.manifest_seeders("p"), [bootstrap]);
-        assert_eq!(registry.list(""), Some(FileList::default()));
-        assert_eq!(registry.list("shard-0.gguf"), None, "it seeds none itself");
-    }
-
-    #[test]
-    fn a_swarm_is_whole_when_each_file_is_somewhere() {
-        let (me, bootstrap) = (PeerId::random(), PeerId::random());
-        let mut registry = Registry::new(me);
-        let (a, b) = ("1".repeat(64), "2".repeat(64));
-        registry.own(has(&[file("shard-0.gguf", "1")], &[]));
-        assert!(registry.all_seeded([a.as_str()]));
-        assert!(!registry.all_seeded([a.as_str(), b.as_str()]));
-        registry.on_report(bootstrap, has(&[file("shard-1.gguf", "2")], &[])).unwrap();
-        assert!(registry.all_seeded([a.as_str(), b.as_str()]));
-        registry.forget(&bootstrap);
-        assert!(!registry.all_seeded([a.as_str(), b.as_str()]));
-    }
-
-    #[test]
-    fn the_plan_of_an_origin_is_adopted_and_any_other_only_by_who_has_none() {
-        let [me, a, b] = [(); 3].map(|()| PeerId::random());
-        let mut registry = Registry::new(me);
-        assert_eq!(registry.plan_to_adopt(None), None);
-        registry.on_report(a, has(&[], &[plan("p", false)])).unwrap();
-        assert_eq!(registry.plan_to_adopt(None), Some("p".into()));
-        assert_eq!(registry.plan_to_adopt(Some("mine")), None);
-        registry.on_report(b, has(&[], &[plan("q", true)])).unwrap();
-        for own in [None, Some("mine"), Some("p")] {
-            assert_eq!(registry.plan_to_adopt(own), Some("q".into()), "{own:?}");
-        }
-        assert_eq!(registry.plan_to_adopt(Some("q")), None);
-    }
-
-    #[test]
-    fn of_several_origins_the_one_that_changed_last_counts() {
-        let [me, a, b] = [(); 3].map(|()| PeerId::random());
-        let mut registry = Registry::new(me);
-        registry.on_report(a, has(&[], &[plan("old", true)])).unwrap();
-        registry.on_report(b, has(&[], &[plan("new", true)])).unwrap();
-        assert_eq!(registry.origin_plan(), Some("new"));
-        // Another word on the same plan.
-        registry.on_report(a, has(&[file("f", "1")], &[plan("old", true)])).unwrap();
-        assert_eq!(registry.origin_plan(), Some("new"));
-        // It is started anew, and reads its model first.
-        registry.on_report(b, has(&[], &[])).unwrap();
-        assert_eq!(registry.origin_plan(), Some("old"));
-        registry.on_report(a, has(&[], &[plan("newer", true)])).unwrap();
-        registry.on_report(b, has(&[], &[plan("new", true)])).unwrap();
-        assert_eq!(registry.origin_plan(), Some("new"));
-        registry.forget(&b);
-        assert_eq!(registry.origin_plan(), Some("newer"));
-        registry.own(has(&[], &[plan("mine", true)]));
-        assert_eq!(registry.origin_plan(), Some("mine"));
-    }
-
-    #[test]
-    fn the_start_of_an_origin_is_told_while_it_is_there() {
-        let [me, old, new] = [(); 3].map(|()| PeerId::random());
-        let mut registry = Registry::new(me);
-        let says = |percent, incarnation: &str| {
-            let incarnation = incarnation.to_owned();
-            let origin = OriginProgress { percent, incarnation, ..OriginProgress::default() };
-            Torrents { origin: Some(origin), ..Torrents::default() }
-        };
-        let told = |registry: &Registry| {
-            registry.origin().map(|origin| (origin.percent, origin.incarnation)).unwrap()
-        };
-        assert_eq!(registry.on_report(old, says(100, "1")), Ok(true));
-        assert_eq!(told(&registry), (100, "1".into()));
-        assert!(registry.left(&old) && !registry.left(&old) && !registry.left(&new));
-        assert_eq!(told(&registry), (100, String::new()));
-        assert_eq!(registry.on_report(new, says(5, "2")), Ok(true));
-        assert_eq!(told(&registry), (5, "2".into()), "it is there");
-        // The first one lost its connection only.
-        assert_eq!(registry.on_report(old, says(100, "1")), Ok(true));
-        assert_eq!(told(&registry), (100, "1".into()));
-    }
-
-    #[test]
-    fn a_plan_is_of_the_wire_version_that_its_origin_speaks() {
-        let [me, bootstrap] = [(); 2].map(|()| PeerId::random());
-        let mut registry = Registry::new(me);
-        assert_eq!(registry.wire_version("p"), frame::VERSION);
-        for (told, expected) in [(0, frame::VERSION), (9, 9)] {
-            let origin = OriginProgress { wire_version: told, ..OriginProgress::default() };
-            let report =
-                Torrents { origin: Some(origin), ..has(&[], &[plan("p", true), plan("old", false)]) };
-            registry.on_report(bootstrap, report).unwrap();
-            assert_eq!(registry.wire_version("p"), expected);
-            assert_eq!(registry.wire_version("old"), frame::VERSION, "it is not the origin's");
-        }
-    }
-
-    #[test]
-    fn what_peers_say_is_bounded_in_all() {
-        let mut registry = Registry::new(PeerId::random());
-        let many = |n: usize| has(&vec![file("a", "1"); n], &[]);
-        for _ in 0..MAX_ENTRIES / MAX_FILES {
-            registry.on_report(PeerId::random(), many(MAX_FILES)).unwrap();
-        }
-        assert_eq!(registry.on_report(PeerId::random(), many(1)), Err(Full));
-        assert_eq!(registry.entries, MAX_ENTRIES);
-        let someone = *registry.reports.keys().next().unwrap();
-        assert_eq!(registry.on_report(someone, many(1)), Ok(true), "who says less makes room");
-        assert_eq!(registry.on_report(PeerId::random(), many(1)), Ok(true));
-    }
-}
+mod tests;

@@ -145,15 +145,16 @@ impl Task {
     }
 
     fn look_at_origin(&mut self) {
-        let (progress, plan, described, wire) = self.known.read(|registry| {
+        let (progress, made, plan, described, wire) = self.known.read(|registry| {
+            let made = registry.plan_of_origin().unwrap_or_default().to_owned();
             let plan = registry.origin_plan().map(str::to_owned);
             let wire = plan.as_ref().map(|plan| registry.wire_version(plan));
-            (registry.origin().unwrap_or_default(), plan, registry.plan_to_adopt(None), wire)
+            (registry.origin().unwrap_or_default(), made, plan, registry.plan_to_adopt(None), wire)
         });
         self.facts.origin = Origin {
             percent: f32::from(progress.percent),
             bytes: progress.bytes,
-            plan: plan.clone().unwrap_or_default(),
+            plan: made,
             error: progress.error,
             wire_version: progress.wire_version,
             incarnation: progress.incarnation,

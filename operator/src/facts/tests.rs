@@ -158,6 +158,14 @@ fn the_plan_is_the_origins_and_stays_while_nobody_tells_of_another() {
             Some("b"),
         ),
         (
+            "it speaks otherwise, and the gateway has just begun",
+            2,
+            answered(spoken(PipelineStatus::default())),
+            Some("a"),
+            Some(("a", 2)),
+            None,
+        ),
+        (
             "it speaks otherwise, and its plan is taken",
             2,
             answered(spoken(serves("a", 2, ""))),

@@ -23,15 +23,16 @@ pub(super) fn decide(fleet: &Fleet) -> Decision {
     if !fleet.has_bootstrap() && !fleet.shards.iter().any(has_begun) {
         return waiting_for_bootstrap(fleet);
     }
-    let waits_for_gateway = gateway::is_awaited(fleet);
-    let column = if waits_for_gateway { reached(fleet) } else { column(fleet) };
+    let (waits_for_gateway, column) = (gateway::is_awaited(fleet), column(fleet));
     let step = |shard: &Shard| {
-        let (partition, replicas) = (partition(shard, column), with_surge(shard.replicas, fleet.surge));
+        let replicas = with_surge(shard.replicas, fleet.surge);
+        let partition = if waits_for_gateway { reached(shard) } else { partition(shard, column) };
         Step { holds: false, replicas, partition, stuck: shard.stuck(partition, replicas) }
     };
+    let is_last = column == Column::Ordinal(0) && (!waits_for_gateway || begun(fleet) == Some(0));
     Decision {
         steps: fleet.shards.iter().map(step).collect(),
-        leaving: if column == Column::Ordinal(0) { Leaving::Go } else { Leaving::Stay },
+        leaving: if is_last { Leaving::Go } else { Leaving::Stay },
         rollout: match waits_for_gateway {
             true => Rollout::Gateway,
             false => Rollout::Column {
@@ -42,10 +43,24 @@ pub(super) fn decide(fleet: &Fleet) -> Decision {
     }
 }
 
-/// The column that is there meanwhile serves for others, of which not all do.
+/// The column that is there meanwhile serves for others, of which not all do, or which no gateway serves yet.
 pub(super) fn stands_in(fleet: &Fleet) -> bool {
     let has_more = |shard: &Shard| shard.pods.iter().any(|pod| pod.ordinal >= shard.replicas && !pod.going);
-    fleet.surge && fleet.shards.iter().any(has_more) && !fleet.shards.iter().all(Shard::is_settled)
+    let is_settled = || fleet.shards.iter().all(Shard::is_settled) && !gateway::is_awaited(fleet);
+    fleet.surge && fleet.shards.iter().any(has_more) && !is_settled()
+}
+
+/// What is there is on its way, and nobody knows yet what an image makes of it that is wanted since: which wire version it
+/// speaks, or whether it makes the same plan.
+pub(super) fn goes_on(fleet: &Fleet) -> bool {
+    let is_on_its_way = |shard: &Shard| {
+        let live = shard.live.as_ref().filter(|live| live.mark.plan.is_some() && live.mark != shard.wanted);
+        live.is_some_and(|live| {
+            let is_mixed = shard.members().any(|pod| pod.mark.plan != live.mark.plan);
+            (is_mixed && !fleet.is_made) || ((is_mixed || live.rolling) && !fleet.is_heard())
+        })
+    };
+    fleet.moves_image && fleet.shards.iter().any(is_on_its_way)
 }
 
 /// Shards whose last column is on its way to the plan before, while that plan serves. One in trouble, or that has been on
@@ -64,30 +79,34 @@ fn late(fleet: &Fleet) -> Vec<u32> {
     late
 }
 
-/// Templates are written, and every pod of the plan before stays.
+/// Templates are written, and every pod stays, those of a column that is there meanwhile, too.
 fn waiting_for_bootstrap(fleet: &Fleet) -> Decision {
     let step = |shard: &Shard| Step {
         holds: false,
-        replicas: shard.replicas,
-        partition: shard.replicas,
+        replicas: hold::replicas(
+            shard.replicas,
+            shard.live.as_ref().map_or(0, |live| live.replicas),
+            fleet.surge,
+        ),
+        partition: shard.replicas.max(reached(shard)),
         stuck: Vec::new(),
     };
     Decision {
         steps: fleet.shards.iter().map(step).collect(),
         leaving: Leaving::Stay,
-        rollout: Rollout::Bootstrap(fleet.shards.iter().map(|shard| shard.id).collect()),
+        rollout: fleet.awaited(fleet.shards.iter().map(|shard| shard.id).collect()),
     }
 }
 
-/// The lowest column that has begun; one above all while none has.
-fn reached(fleet: &Fleet) -> Column {
-    match begun(fleet) {
-        Some(ordinal) => Column::Ordinal(ordinal),
-        None if fleet.surge => Column::Surge,
-        None => Column::Ordinal(u32::MAX),
-    }
+/// The partition of a shard while the gateway is waited for: what is old stays, unless it is on its way.
+fn reached(shard: &Shard) -> u32 {
+    let old =
+        shard.pods.iter().filter(|pod| !shard.is_new(pod)).map(|pod| pod.ordinal + 1).max().unwrap_or(0);
+    let live = shard.live.as_ref().filter(|_| has_begun(shard));
+    live.map_or(old, |live| old.min(live.partition))
 }
 
+/// The lowest column that has begun.
 fn begun(fleet: &Fleet) -> Option<u32> {
     let begun = fleet.shards.iter().filter(|shard| has_begun(shard));
     begun.filter_map(|shard| Some(shard.live.as_ref()?.partition)).min()

@@ -8,10 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use super::Rollout;
 use super::gateway::{self, Gateway, Wire};
 use crate::cluster::Cluster;
 use crate::desired::meta::{COMPONENT, PLAN, Part, TEMPLATE_HASH};
-use crate::desired::{Desired, Facts};
+use crate::desired::{Desired, Facts, Plan};
 use crate::observe::{GatewayView, Observed};
 use crate::pods::{is_ready, problem};
 
@@ -69,6 +70,10 @@ pub(super) struct Fleet {
     pub(super) bootstrap: Shard,
     /// Of the wanted image.
     pub(super) wire: Wire,
+    /// Some shard has a pod of another image.
+    pub(super) moves_image: bool,
+    /// An origin has made the wanted plan, or nobody could tell.
+    pub(super) is_made: bool,
     pub(super) gateway: Gateway,
     pub(super) shards: Vec<Shard>,
 }
@@ -141,9 +146,22 @@ impl Shard {
 }
 
 impl Fleet {
-    /// The bootstrap is as it is wanted, and has told what it speaks.
+    /// The bootstrap is as it is wanted, and it is known what the image speaks.
     pub(super) fn has_bootstrap(&self) -> bool {
-        self.bootstrap.is_settled() && self.wire != Wire::Unheard
+        self.bootstrap.is_settled() && self.is_heard()
+    }
+
+    /// What these shards wait for while it is not so.
+    pub(super) fn awaited(&self, shards: Vec<u32>) -> Rollout {
+        match self.bootstrap.is_settled() {
+            true => Rollout::Unheard(shards),
+            false => Rollout::Bootstrap(shards),
+        }
+    }
+
+    /// It is known what pods speak that are made now: those of the same image speak as they did.
+    pub(super) fn is_heard(&self) -> bool {
+        self.wire != Wire::Unheard || !self.moves_image
     }
 
     pub(super) fn new(
@@ -177,12 +195,16 @@ impl Fleet {
                 pods: pods.remove(&*name).unwrap_or_default(),
             }
         };
+        // Where there is to be no bootstrap, or no gateway, nobody could tell.
+        let is_mute = cluster.bootstrap.replicas == 0 || cluster.gateway.replicas == 0;
+        let has_made = |plan: &Plan| matches!(&observed.gateway, GatewayView::Answered(it) if it.origin.plan == plan.name);
         Self {
             known: facts.plan.is_some(),
             surge: cluster.surge,
             bootstrap: shard(0, cluster.bootstrap.replicas, &desired.bootstrap.stateful_set),
-            // Where there is to be no bootstrap, nobody could tell.
-            wire: if cluster.bootstrap.replicas == 0 { Wire::Same } else { wire },
+            wire: if is_mute { Wire::Same } else { wire },
+            is_made: is_mute || facts.plan.as_ref().is_some_and(has_made),
+            moves_image: moves_image(observed, desired),
             gateway,
             shards: (cluster.shards.iter().zip(&desired.shards))
                 .map(|(wanted, children)| shard(wanted.id, wanted.replicas, &children.stateful_set))
@@ -218,18 +240,50 @@ fn unready_since(pod: &KubePod) -> Option<Timestamp> {
 }
 
 fn gateway(cluster: &Cluster, observed: &Observed, desired: &Desired, now: Timestamp) -> Gateway {
-    let wanted = gateway::template(&desired.gateway.deployment);
+    let template = gateway::template(&desired.gateway.deployment);
+    let note = |template: Option<&PodTemplateSpec>| {
+        template.and_then(|template| template.metadata.as_ref()).map(mark).unwrap_or_default()
+    };
+    let wanted = note(template);
     let name = Part::Gateway.name(cluster);
     let live = observed.children.deployments.iter().find(|deployment| deployment.name_any() == name);
+    let live = live.map(gateway::template);
     let image = |template: Option<&PodTemplateSpec>| template.and_then(gateway::image).map(str::to_owned);
-    let is_gateway =
-        |pod: &&KubePod| pod.labels().get(COMPONENT).is_some_and(|part| part == Part::Gateway.component());
+    // Whatever somebody else has made of the image that was written.
+    let has_image = live.is_none_or(|live| note(live) == wanted || image(live) == image(template));
+    let pods = observed.pods.iter().filter(|pod| is_gateway(pod) && !has_ended(pod)).map(|pod| {
+        let is_of_image = template.is_some_and(|template| gateway::is_of_image(pod, template));
+        let seen = seen(pod, 0, now);
+        if is_of_image { Pod { mark: wanted.clone(), ..seen } } else { seen }
+    });
     Gateway {
-        wanted: wanted.and_then(|template| template.metadata.as_ref()).map(mark).unwrap_or_default(),
-        has_image: live.is_none_or(|live| image(gateway::template(live)) == image(wanted)),
-        pods: observed.pods.iter().filter(is_gateway).map(|pod| seen(pod, 0, now)).collect(),
+        has_image,
+        pods: pods.collect(),
         serves: matches!(&observed.gateway, GatewayView::Answered(it) if it.pipeline_complete),
+        wanted,
     }
+}
+
+fn is_gateway(pod: &KubePod) -> bool {
+    pod.labels().get(COMPONENT).is_some_and(|part| part == Part::Gateway.component())
+}
+
+/// It will never run again, and is there for nothing but its status: an evicted one, say.
+fn has_ended(pod: &KubePod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
+}
+
+fn moves_image(observed: &Observed, desired: &Desired) -> bool {
+    let sets = desired.shards.iter().map(|children| &children.stateful_set);
+    let templates: BTreeMap<String, &PodTemplateSpec> =
+        sets.filter_map(|set| Some((set.name_any(), &set.spec.as_ref()?.template))).collect();
+    let is_other = |pod: &KubePod| {
+        let set = pod.metadata.name.as_deref().and_then(|name| name.rsplit_once('-'));
+        let template = set.and_then(|(set, _)| templates.get(set));
+        template.is_some_and(|template| !gateway::is_of_image(pod, template))
+    };
+    observed.pods.iter().any(is_other)
 }
 
 /// The uids of those bootstrap pods that are as they are wanted.

@@ -1,7 +1,7 @@
 //! When the gateway goes over to another image. Gateways of one wire version serve no plan of another one.
 //!
 //! ```text
-//!  the new bootstrap has not told what it speaks         ─▶ the old gateway stays
+//!  no gateway has heard what the new bootstrap speaks    ─▶ the old gateway stays, unless it is in trouble
 //!  it speaks as the old gateway does                     ─▶ the gateway goes
 //!  it speaks otherwise ─┬─ no column of the new plan yet ─▶ the old gateway stays, and serves the plan before
 //!                       └─ one serves                    ─▶ the gateway goes; the other columns wait for it
@@ -9,7 +9,7 @@
 //! Whether a gateway may go is asked only of one that is to have another image; what else is new of it is written at once.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::core::v1::{Pod as KubePod, PodTemplateSpec};
 
 use super::fleet::{Fleet, Mark, Pod, Shard};
 use crate::observe::GatewayView;
@@ -20,7 +20,8 @@ pub(super) struct Gateway {
     pub(super) wanted: Mark,
     /// The template that is there has the wanted image, or there is none.
     pub(super) has_image: bool,
-    /// Whatever they serve; their ordinals mean nothing.
+    /// Whatever they serve; their ordinals mean nothing. Those of the wanted image have the wanted mark, whatever else of
+    /// them is not as it is wanted.
     pub(super) pods: Vec<Pod>,
     /// It has proved that the plan which it serves is complete.
     pub(super) serves: bool,
@@ -29,27 +30,36 @@ pub(super) struct Gateway {
 /// What is known of the wire version that the wanted image speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wire {
-    /// That of the gateway which answers; or none answers that says what it speaks, so that nothing is lost.
+    /// That of the gateway which answers; or one of both is of a release that does not say.
     Same,
-    /// No gateway has heard of it from the new bootstrap.
+    /// No gateway answers that has heard of it from the new bootstrap.
     Unheard,
     /// Another one than that of the gateway which answers.
     Other,
 }
 
 impl Wire {
-    /// `starts` are the uids of those bootstrap pods that are as they are wanted: their origins tell them.
+    /// `starts` are the uids of those bootstrap pods that are as they are wanted: their origins tell them. A gateway that is
+    /// silent may be so for a moment, or to this operator only.
     pub(super) fn heard(view: &GatewayView, starts: &[&str]) -> Self {
-        match view {
-            GatewayView::Answered(pipeline) if pipeline.wire_version != 0 => {
-                let origin = &pipeline.origin;
-                match starts.contains(&&*origin.incarnation) {
-                    false => Self::Unheard,
-                    true if origin.wire_version == pipeline.wire_version => Self::Same,
-                    true => Self::Other,
-                }
-            }
-            _ => Self::Same,
+        let GatewayView::Answered(pipeline) = view else { return Self::Unheard };
+        let origin = &pipeline.origin;
+        let is_older = pipeline.wire_version == 0 || (origin.wire_version == 0 && !origin.plan.is_empty());
+        match starts.contains(&&*origin.incarnation) {
+            _ if is_older => Self::Same,
+            false => Self::Unheard,
+            true if origin.wire_version == pipeline.wire_version => Self::Same,
+            true => Self::Other,
+        }
+    }
+}
+
+impl Gateway {
+    /// One of another image serves; or none does, for want of nothing but time.
+    fn has_old(&self) -> bool {
+        match self.pods.iter().any(|pod| pod.ready) {
+            true => self.pods.iter().any(|pod| pod.ready && pod.mark != self.wanted),
+            false => !self.pods.iter().any(|pod| pod.troubled),
         }
     }
 }
@@ -57,12 +67,13 @@ impl Wire {
 /// The image of the gateway stays.
 pub(super) fn stays(fleet: &Fleet) -> bool {
     let gateway = &fleet.gateway;
-    let has_old = gateway.pods.iter().any(|pod| pod.ready && pod.mark != gateway.wanted);
-    if gateway.has_image || !has_old {
+    if gateway.has_image || !gateway.has_old() {
         return false;
     }
-    let is_of_use = gateway.serves || leaves_one_complete(fleet);
-    !fleet.has_bootstrap() || (fleet.wire == Wire::Other && is_of_use && !is_served(fleet))
+    // The plan before stays, too, while that of the new one is not known.
+    let is_of_use = gateway.serves || leaves_one_complete(fleet) || !fleet.known;
+    let is_unheard = !fleet.bootstrap.is_settled() || fleet.wire == Wire::Unheard;
+    is_unheard || (fleet.wire == Wire::Other && is_of_use && !is_served(fleet))
 }
 
 /// The plan before is not taken apart further before the gateway can serve the new one.
@@ -74,12 +85,16 @@ pub(super) fn is_awaited(fleet: &Fleet) -> bool {
 
 /// One column is complete at any time.
 fn leaves_one_complete(fleet: &Fleet) -> bool {
-    fleet.surge || fleet.shards.iter().any(|shard| shard.replicas > 1)
+    fleet.surge || fleet.shards.iter().all(|shard| shard.replicas > 1)
 }
 
-/// Every shard has a pod that is new and serves.
+/// Every shard has a pod that is new and serves, and is not on its way to what was written last.
 fn is_served(fleet: &Fleet) -> bool {
-    let serves = |shard: &Shard| shard.pods.iter().any(|pod| shard.is_new(pod) && pod.ready);
+    let keeps = |shard: &Shard, pod: &Pod| {
+        shard.live.as_ref().is_none_or(|live| live.mark == pod.mark || pod.ordinal < live.partition)
+    };
+    let serves =
+        |shard: &Shard| shard.pods.iter().any(|pod| shard.is_new(pod) && pod.ready && keeps(shard, pod));
     fleet.shards.iter().all(|shard| shard.replicas == 0 || serves(shard))
 }
 
@@ -88,7 +103,17 @@ pub(super) fn image(template: &PodTemplateSpec) -> Option<&str> {
     template.spec.as_ref()?.containers.first()?.image.as_deref()
 }
 
+/// Whether a pod has the image of a template. Others may put containers beside the one that counts.
+pub(super) fn is_of_image(pod: &KubePod, template: &PodTemplateSpec) -> bool {
+    let wanted = template.spec.as_ref().and_then(|spec| spec.containers.first());
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    wanted.is_some_and(|wanted| containers.any(|it| (&it.name, &it.image) == (&wanted.name, &wanted.image)))
+}
+
 /// The template of a Deployment.
 pub(super) fn template(deployment: &Deployment) -> Option<&PodTemplateSpec> {
     Some(&deployment.spec.as_ref()?.template)
 }
+
+#[cfg(test)]
+mod tests;

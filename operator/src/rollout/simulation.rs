@@ -1,6 +1,7 @@
 //! Whole rollouts, with a model of the StatefulSet controller: pods from the partition on move one at a time, highest
 //! first. What it, the kubelets and the API server do comes in any order.
 
+mod back;
 mod chain;
 mod kubernetes;
 mod wire;

@@ -1,11 +1,8 @@
 //! One decision at a time.
 
-use shard_wire::pipeline::PipelineStatus;
-
 use super::fleet::{Live, Mark, Pod};
-use super::gateway::{Gateway, Wire, stays};
+use super::gateway::{Gateway, Wire};
 use super::*;
-use crate::observe::GatewayView;
 
 pub(super) fn mark(hash: &str, plan: &str) -> Mark {
     Mark { hash: hash.into(), plan: Some(plan.into()) }
@@ -43,12 +40,14 @@ pub(super) fn fleet(replicas: u32, live: &Mark, wanted: &Mark) -> Fleet {
         surge: false,
         bootstrap: shard(0, 1, &bootstrap, &bootstrap),
         wire: Wire::Same,
+        moves_image: true,
+        is_made: true,
         gateway: gateway(),
         shards: (0..3).map(|id| shard(id, replicas, live, wanted)).collect(),
     }
 }
 
-fn partitions(fleet: &Fleet) -> Vec<u32> {
+pub(super) fn partitions(fleet: &Fleet) -> Vec<u32> {
     decide(fleet).steps.iter().map(|step| step.partition).collect()
 }
 
@@ -271,78 +270,25 @@ fn a_plan_that_has_begun_its_last_column_goes_to_its_end_before_another_begins()
 }
 
 #[test]
-fn a_gateway_keeps_its_image_while_only_the_old_one_can_serve() {
-    let (old, new) = (mark("1", "a"), mark("2", "b"));
-    let behind = |replicas| {
-        let mut all = Fleet { wire: Wire::Other, ..fleet(replicas, &old, &new) };
-        all.gateway.pods[0].mark = mark("gateway before", "");
-        all.gateway.has_image = false;
+fn while_it_is_not_known_what_an_image_speaks_only_trouble_is_mended() {
+    let (old, new) = (mark("1", "a"), mark("2", "a"));
+    let unheard = |moves_image| {
+        let mut all = Fleet { wire: Wire::Unheard, moves_image, ..fleet(2, &old, &new) };
+        all.shards[0].pods.iter_mut().for_each(|pod| pod.ready = false);
+        all.shards[1].pods[1].ready = false;
         all
     };
-    let serves_new = |all: &mut Fleet, ordinal: u32| {
-        for shard in &mut all.shards {
-            shard.live = Some(live(&new, shard.replicas, ordinal));
-            shard.pods[ordinal as usize] = pod(ordinal, &new, true);
-        }
-    };
-    type Case = (&'static str, u32, fn(&mut Fleet), bool);
-    let table: [Case; 10] = [
-        ("two columns, none of them new", 2, |_| {}, true),
-        ("the pipeline is not complete for a moment", 2, |all| all.gateway.serves = false, true),
-        ("the one column, which serves", 1, |_| {}, true),
-        ("the one column, which serves no more", 1, |all| all.gateway.serves = false, false),
-        ("the wire version is the same", 2, |all| all.wire = Wire::Same, false),
-        ("it is not known", 2, |all| all.wire = Wire::Unheard, true),
-        ("the bootstrap is not there", 2, |all| all.bootstrap.pods[0].ready = false, true),
-        ("no old gateway serves", 2, |all| all.gateway.pods[0].ready = false, false),
-        ("nothing but the image is as it was", 2, |all| all.gateway.has_image = true, false),
-        ("the plan is not known", 2, |all| all.known = false, true),
-    ];
-    for (case, replicas, change, expected) in table {
-        let mut all = behind(replicas);
-        change(&mut all);
-        assert_eq!(stays(&all), expected, "{case}");
-    }
-
-    // The first column is through: the gateway goes, and nothing else.
-    let mut all = behind(3);
-    serves_new(&mut all, 2);
-    assert!(!stays(&all));
-    assert_eq!((partitions(&all), decide(&all).rollout), (vec![2, 2, 2], Rollout::Gateway));
-    // The old pod ends its sessions.
-    all.gateway.has_image = true;
-    all.gateway.pods = vec![
-        Pod { going: true, ..pod(0, &mark("gateway before", ""), false) },
-        pod(0, &all.gateway.wanted, true),
-    ];
-    assert_eq!((partitions(&all), decide(&all).rollout), (vec![2, 2, 2], Rollout::Gateway));
-    all.gateway.pods.remove(0);
+    let mut all = unheard(true);
+    assert_eq!((partitions(&all), decide(&all).rollout), (vec![2, 2, 2], Rollout::Unheard(vec![0, 1, 2])));
+    assert!(decide(&all).steps.iter().all(|step| step.stuck.is_empty()));
+    all.shards[0].pods[0].troubled = true;
+    all.shards[1].pods[1].troubled = true;
+    assert_eq!(partitions(&all), [0, 1, 2]);
+    // The image stays: what else is new needs no word of it.
+    let all = unheard(false);
+    assert_eq!(partitions(&all), [0, 1, 2]);
+    let all = Fleet { moves_image: false, wire: Wire::Unheard, ..fleet(2, &old, &new) };
+    assert_eq!(partitions(&all), [0, 2, 2]);
+    let all = Fleet { moves_image: false, wire: Wire::Unheard, ..fleet(2, &old, &mark("2", "b")) };
     assert_eq!(partitions(&all), [1, 1, 1]);
-    // Back again, where the last column is still of the plan that is wanted now: it is not left before the gateway is.
-    let mut all = behind(2);
-    all.shards.iter_mut().for_each(|shard| shard.pods[0] = pod(0, &new, true));
-    assert_eq!((partitions(&all), decide(&all).rollout), (vec![2, 2, 2], Rollout::Gateway));
-}
-
-#[test]
-fn what_an_image_speaks_is_heard_of_its_own_bootstrap() {
-    let answers = |gateway: u8, origin: u8, incarnation: &str| {
-        let mut pipeline = PipelineStatus { wire_version: gateway, ..PipelineStatus::default() };
-        (pipeline.origin.wire_version, pipeline.origin.incarnation) = (origin, incarnation.into());
-        GatewayView::Answered(Box::new(pipeline))
-    };
-    let table = [
-        (answers(1, 1, "new"), Wire::Same),
-        (answers(1, 2, "new"), Wire::Other),
-        (answers(2, 1, "other"), Wire::Other),
-        (answers(1, 1, "old"), Wire::Unheard),
-        (answers(1, 0, ""), Wire::Unheard),
-        (answers(0, 0, ""), Wire::Same),
-        (GatewayView::NotReady, Wire::Same),
-        (GatewayView::Asking, Wire::Same),
-        (GatewayView::Unreachable("no".into()), Wire::Same),
-    ];
-    for (view, expected) in table {
-        assert_eq!(Wire::heard(&view, &["other", "new"]), expected, "{view:?}");
-    }
 }

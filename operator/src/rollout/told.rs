@@ -15,9 +15,11 @@ impl Rollout {
             Self::Before(late) => {
                 Some(format!("the new plan waits until the one before it has reached {}", shards(late)))
             }
-            Self::Bootstrap(_) => {
-                Some("the shards follow when a gateway hears that the new bootstrap is ready".into())
-            }
+            Self::Bootstrap(_) => Some("the shards follow when the new bootstrap is ready".into()),
+            Self::Unheard(_) => Some(
+                "the shards follow when a gateway hears which wire version the new bootstrap speaks: if that does not come, see why no gateway answers or reaches it"
+                    .into(),
+            ),
             Self::Turn { moving, waiting } => {
                 let then = match waiting.len() {
                     0 => String::new(),

@@ -5,7 +5,7 @@
 //!                                       ├─ else: when all that have moved serve, the first ─▶ its pods move
 //!                                       └─ else: pods beyond the last one that serves      ─▶ these move
 //! ```
-//! What does not serve loses nothing. A shard that is in trouble goes before those that are not: what is wanted may be
+//! What does not serve loses nothing; while it is not known what the image speaks, what is in trouble. A shard that is in trouble goes before those that are not: what is wanted may be
 //! what mends it, as more memory does.
 
 use super::fleet::{Fleet, Shard};
@@ -13,22 +13,28 @@ use super::{Decision, Leaving, Rollout, Step};
 
 pub(super) fn decide(fleet: &Fleet) -> Decision {
     let pending: Vec<&Shard> = fleet.shards.iter().filter(|shard| is_pending(shard)).collect();
-    let mut moving: Vec<u32> =
-        pending.iter().filter(|shard| has_begun(shard) || is_down(shard)).map(|shard| shard.id).collect();
+    // A pod that is back in a moment serves again: not so where its new image speaks otherwise.
+    let loses_nothing = |shard: &Shard| fleet.is_heard() || shard.members().any(|pod| pod.troubled);
+    let moves = |shard: &&&Shard| has_begun(shard) || (is_down(shard) && loses_nothing(shard));
+    let mut moving: Vec<u32> = pending.iter().filter(moves).map(|shard| shard.id).collect();
     let waits_for_bootstrap = !fleet.has_bootstrap();
     if moving.is_empty() && !waits_for_bootstrap {
         moving.extend(next(fleet, &pending));
     }
     let waiting: Vec<u32> = pending.iter().map(|shard| shard.id).filter(|id| !moving.contains(id)).collect();
     let step = |shard: &Shard| {
-        let partition = if waiting.contains(&shard.id) { beyond_what_serves(shard) } else { 0 };
+        let partition = match waiting.contains(&shard.id) {
+            true if loses_nothing(shard) => beyond_what_serves(shard),
+            true => shard.replicas,
+            false => 0,
+        };
         let stuck = shard.stuck(partition, shard.replicas);
         Step { holds: false, replicas: shard.replicas, partition, stuck }
     };
     let steps = fleet.shards.iter().map(step).collect();
     let rollout = match (moving.is_empty(), waiting.is_empty()) {
         (true, true) => Rollout::Done,
-        (true, false) if waits_for_bootstrap => Rollout::Bootstrap(waiting),
+        (true, false) if waits_for_bootstrap => fleet.awaited(waiting),
         _ => Rollout::Turn { moving, waiting },
     };
     Decision { steps, leaving: Leaving::Go, rollout }

@@ -105,7 +105,7 @@ impl Shelved for Pod {
         &shelves.pods
     }
 
-    /// Who it is, where it runs, on which claims, and how it is: not what its template says.
+    /// Who it is, where it runs, from which images, on which claims, and how it is: not what else its template says.
     fn trim(&mut self) {
         self.spec = self.spec.take().map(|spec| PodSpec {
             node_name: spec.node_name,
@@ -114,6 +114,7 @@ impl Shelved for Pod {
                 .into_iter()
                 .map(|container| Container {
                     name: container.name,
+                    image: container.image,
                     resources: container.resources,
                     ..Container::default()
                 })

@@ -74,6 +74,8 @@ impl Chain {
             surge: self.surge,
             bootstrap: self.bootstrap.shard.clone(),
             wire: Wire::Same,
+            moves_image: true,
+            is_made: true,
             gateway: gateway(),
             shards: self.sets[..self.count()].iter().map(seen).collect(),
         }

@@ -1,4 +1,5 @@
 //! An image that speaks another wire version: gateways of the old one serve the old plan, those of the new one the new.
+//! Meanwhile gateways are lost, and come back as their Deployment has them.
 
 use super::super::gateway::{Gateway, Wire, stays};
 use super::*;
@@ -10,6 +11,8 @@ const KNOWN: usize = 3;
 struct Wired {
     world: World,
     told: usize,
+    /// So often all gateways are lost yet.
+    losses: usize,
 }
 
 fn old() -> Mark {
@@ -36,12 +39,14 @@ fn serves(fleet: &Fleet) -> bool {
 }
 
 impl Wired {
-    fn new(replicas: u32, surge: bool, careful: bool) -> Self {
+    fn new(replicas: u32, surge: bool, careful: bool, losses: usize) -> Self {
         let mut fleet = Fleet { surge, ..fleet(replicas, &old(), &new(0)) };
         fleet.bootstrap.pods[0].ready = false;
         fleet.gateway.has_image = false;
         fleet.gateway.pods = vec![pod(0, &mark("gateway 1", ""), true)];
-        let mut wired = Self { world: World::new(fleet, &old(), careful), told: 0 };
+        // Nobody has the plan before for a node of the new image.
+        let world = World { bad: Some(new(0)), ..World::new(fleet, &old(), careful) };
+        let mut wired = Self { world, told: 0, losses };
         wired.hear(0);
         wired
     }
@@ -57,11 +62,28 @@ impl Wired {
             (false, false) => gateways(fleet, false),
             (answers_old, _) => answers_old,
         };
+        let is_silent = !fleet.gateway.pods.iter().any(|pod| pod.ready);
         fleet.wire = match self.told {
             0 | 1 => Wire::Unheard,
+            _ if is_silent => Wire::Unheard,
             _ if answers_old => Wire::Other,
             _ => Wire::Same,
         };
+        // While none tells of the new plan, that of the last status is the one to have.
+        if self.told == 2 {
+            fleet.known = is_silent;
+            let wanted = new(if is_silent { 0 } else { 2 });
+            fleet.shards.iter_mut().for_each(|shard| shard.wanted = wanted.clone());
+        }
+    }
+
+    /// All gateways at once.
+    fn lose(&mut self) {
+        if self.losses > 0 {
+            self.losses -= 1;
+            self.world.fleet.gateway.pods.iter_mut().for_each(|pod| pod.ready = false);
+            self.hear(0);
+        }
     }
 
     fn origin(&mut self) {
@@ -76,6 +98,7 @@ impl Wired {
     fn deployment(&mut self) {
         let Gateway { wanted, has_image, pods, .. } = &mut self.world.fleet.gateway;
         if !*has_image {
+            pods.iter_mut().for_each(|pod| pod.ready = true);
             return;
         }
         match pods.iter().position(|pod| pod.mark == *wanted) {
@@ -91,15 +114,16 @@ impl Wired {
     }
 
     fn step(&mut self, choice: usize) {
-        match choice % 6 {
+        match choice % 7 {
             0 => self.origin(),
-            1 => self.hear(choice / 6),
+            1 => self.hear(choice / 7),
             2 => self.deployment(),
+            3 => self.lose(),
             _ => {
                 let (decision, holds) = (decide(&self.world.fleet), stays(&self.world.fleet));
-                self.world.step(&decision, choice / 6);
+                self.world.step(&decision, choice / 7);
                 // It writes both at once, or neither.
-                let writes = (choice / 6).is_multiple_of(3);
+                let writes = (choice / 7).is_multiple_of(3);
                 self.world.fleet.gateway.has_image |= writes && !holds;
             }
         }
@@ -126,8 +150,8 @@ impl Wired {
 
 /// Any order, in which each of the things that can happen comes up.
 fn order() -> impl Strategy<Value = Vec<usize>> {
-    proptest::collection::vec(0..5400_usize, 24..96).prop_map(|mut order| {
-        order.extend(0..6 * 9 * 4);
+    proptest::collection::vec(0..6300_usize, 24..96).prop_map(|mut order| {
+        order.extend(0..7 * 9 * 4);
         order
     })
 }
@@ -137,11 +161,12 @@ proptest! {
 
     #[test]
     fn another_wire_version_leaves_a_plan_and_a_gateway_of_one(
-        replicas in 1..4_u32, surge: bool, careful: bool, order in order(),
+        replicas in 1..4_u32, surge: bool, careful: bool, losses in 0..4_usize, order in order(),
     ) {
         let leaves_one = replicas > 1 || surge;
-        Wired::new(replicas, surge, careful).run(&order, |fleet| {
-            assert!(serves(fleet) || !leaves_one, "{fleet:#?}");
+        Wired::new(replicas, surge, careful, losses).run(&order, |fleet| {
+            let is_lost = !fleet.gateway.pods.iter().any(|pod| pod.ready);
+            assert!(serves(fleet) || is_lost || !leaves_one, "{fleet:#?}");
         });
     }
 }
