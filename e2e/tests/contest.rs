@@ -4,14 +4,20 @@
 
 mod fixture;
 
+use std::time::Duration;
+
 use fixture::{Fleet, OPERATORS, is_condition};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::json;
 use shard_e2e::until;
-use shard_operator::crd::condition;
+use shard_operator::crd::{ShardClusterStatus, condition};
 
-/// Of both together, until each of them has given way: without that they are thousands.
+/// Of both together, until each of them has given way.
 const MAX_WRITES: usize = 300;
+/// In which a child that nobody gives way on is written many times a second.
+const WINDOW: Duration = Duration::from_secs(6);
+/// Of both together in it: their rests double.
+const MAX_GIVEN_WAY: i64 = 40;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_writes_over_each_other_gives_way_and_says_so_and_peace_is_seen() {
@@ -28,8 +34,20 @@ async fn who_writes_over_each_other_gives_way_and_says_so_and_peace_is_seen() {
     let writes = fleet.writes() - before;
     assert!(writes < MAX_WRITES, "{writes} writes: {:?}", fleet.last_writes());
 
-    other.end().await;
     let policies = fleet.api::<NetworkPolicy>();
+    let version = async || policies.get("tiny-gateway").await.unwrap().metadata.generation.unwrap();
+    let began = version().await;
+    tokio::time::sleep(WINDOW).await;
+    let times = version().await - began;
+    assert!((1..MAX_GIVEN_WAY).contains(&times), "it was changed {times} times in {WINDOW:?}");
+    let still = fleet.until_status("it is told all the time", is_contested).await;
+    let changed = |status: &ShardClusterStatus| {
+        let ready = status.conditions.iter().find(|one| one.type_ == condition::READY).unwrap();
+        ready.last_transition_time.clone()
+    };
+    assert_eq!(changed(&still), changed(&status), "it was told, and told no more, and told again");
+
+    other.end().await;
     until("the policy is the first operator's", || async {
         let policy = policies.get("tiny-gateway").await.unwrap();
         serde_json::to_string(&policy.spec).unwrap().contains(OPERATORS).then_some(())

@@ -152,7 +152,7 @@ fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// As an API server takes it; nothing is the default.
+/// As an API server takes it; empty means the default.
 fn namespace(text: &str) -> Result<String, String> {
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let is_name = text.len() <= MAX_NAMESPACE

@@ -249,7 +249,9 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
         Err(error) => {
             if let Some(why) = error.lacking_right() {
                 let status = status::unread(&resource, why, Timestamp::now());
-                tell(cluster_ref, context, &resource, &status).await?;
+                if let Err(untold) = tell(cluster_ref, context, &resource, &status).await {
+                    warn!(error = %words(&untold), "the status does not tell of it");
+                }
             }
             return Err(ReconcileError::Observe(error));
         }
@@ -299,8 +301,10 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let (now, jitter) = (Instant::now(), policy::jitter());
     let refusal = Refusal::after(&applied.refused, refusal.as_ref(), basis, now, jitter);
     memory.refused(cluster_ref, refusal.clone());
-    let contest = memory.repaired(cluster_ref, &applied.repaired, jitter);
-    if let Some(contest) = contest.as_ref().filter(|_| !applied.repaired.is_empty()) {
+    // What is made for the first time is no repair.
+    let repaired = if observed.resource.status.is_some() { &*applied.repaired } else { &[] };
+    let contest = memory.repaired(cluster_ref, repaired, jitter);
+    if let Some(contest) = contest.as_ref().filter(|contest| contest.concerns(repaired)) {
         warn!(why = contest.words, again = ?contest.rest, "it is not written at once any more");
     }
     if applied.writes > 0 {
@@ -326,7 +330,8 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let due = due.into_iter().flatten().fold(pass, Duration::min);
     match rollout {
         Rollout::Done => turn.moved(cluster_ref, next.pipeline_complete || cluster.suspended),
-        Rollout::Manifest => {}
+        Rollout::Manifest | Rollout::Unmade => {}
+        Rollout::Unheard(_) => turn.moved(cluster_ref, false),
         _ if cluster.image == settings.node_image => {
             let began = upgrade::began(&observed.pods, &desired.bootstrap.stateful_set);
             turn.hold(cluster_ref, upgrade::stake(last, began));

@@ -11,7 +11,7 @@ pub enum ErrorClass {
     Refused,
     /// The API server is not there, too busy, or broken.
     Api,
-    /// This program or its machine is.
+    /// This program, or its machine, is broken.
     Internal,
 }
 

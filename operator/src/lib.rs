@@ -11,6 +11,7 @@
 //!                           ├▶ rollout    which pods may move to their new template now
 //!                           ├▶ loss       pods that lost nodes hold on to; evicted
 //!                           ├▶ apply      writes what differs, removes what is left over
+//!                           ├▶ mismatch   how the model differs from what the spec says of it
 //!                           ├▶ status     what users see of it; written where it differs
 //!                           └▶ events     what has happened since the last status
 //! ```

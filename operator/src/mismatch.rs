@@ -2,6 +2,7 @@
 //! is for the user to change one of the two. Pure.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use shard_wire::pipeline::PipelineStatus;
@@ -17,7 +18,8 @@ use crate::pods::is_ready;
 pub fn mismatch(cluster: &Cluster, observed: &Observed, bootstrap: &StatefulSet) -> Option<String> {
     let wanted = cluster.model.total_layers?;
     let GatewayView::Answered(pipeline) = &observed.gateway else { return None };
-    let found = layers(pipeline).filter(|found| *found != wanted && is_there(observed, bootstrap))?;
+    let found =
+        layers(pipeline).filter(|found| *found != wanted && is_heard(pipeline, observed, bootstrap))?;
     Some(format!(
         "the model has {found} layers, and model.totalLayers says {wanted}: correct it, or remove it, or name another model"
     ))
@@ -33,15 +35,19 @@ fn layers(pipeline: &PipelineStatus) -> Option<u32> {
     layers.filter(|_| !origin.is_empty() && plan == origin)
 }
 
-/// A pod of the wanted template is ready, and none of another one is.
-fn is_there(observed: &Observed, bootstrap: &StatefulSet) -> bool {
+/// A pod of the wanted template is ready, and none of another one is; and what the origin says is of one of them, where
+/// gateways tell that.
+fn is_heard(pipeline: &PipelineStatus, observed: &Observed, bootstrap: &StatefulSet) -> bool {
     let hash = |meta: &ObjectMeta| meta.annotations.as_ref()?.get(TEMPLATE_HASH).cloned();
     let template = bootstrap.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
     let Some(wanted) = template.and_then(hash) else { return false };
     let prefix = format!("{}-", bootstrap.name_any());
-    let pods = observed.pods.iter().filter(|pod| pod.name_any().starts_with(&prefix));
-    let mut ready = pods.filter(|pod| is_ready(pod)).map(|pod| hash(&pod.metadata)).peekable();
-    ready.peek().is_some() && ready.all(|found| found.as_ref() == Some(&wanted))
+    let pods = observed.pods.iter().filter(|pod| pod.name_any().starts_with(&prefix) && is_ready(pod));
+    let ready: Vec<&Pod> = pods.collect();
+    let is_told = |pod: &&Pod| pod.metadata.uid.as_ref() == Some(&pipeline.origin.incarnation);
+    !ready.is_empty()
+        && ready.iter().all(|pod| hash(&pod.metadata).as_ref() == Some(&wanted))
+        && (pipeline.wire_version == 0 || ready.iter().any(is_told))
 }
 
 #[cfg(test)]
@@ -75,6 +81,10 @@ mod tests {
         let known = Some(ManifestSummary::default);
         let manifest = || known.map(|make| make());
         let served = PipelineStatus { origin: Origin::default(), ..told(16) };
+        let of_start = |uid: &str| {
+            let origin = Origin { incarnation: uid.into(), ..told(16).origin };
+            PipelineStatus { wire_version: 1, origin, ..told(16) }
+        };
         // What the spec says, what a gateway does, the template of the ready pod, and whether they differ.
         let table = [
             (Some(32), told(16), "new", true),
@@ -85,6 +95,9 @@ mod tests {
             (Some(32), next(16, manifest()), "new", true),
             (Some(16), next(16, manifest()), "new", false),
             (Some(32), next(0, None), "new", false),
+            (Some(32), of_start("this"), "new", true),
+            (Some(32), of_start("the one before"), "new", false),
+            (Some(32), of_start(""), "new", false),
         ];
         for (layers, pipeline, template, expected) in table {
             let case = format!("{layers:?} {template} {pipeline:?}");
@@ -97,7 +110,7 @@ mod tests {
             let cluster = validate(&observed.resource, &Settings::example()).unwrap();
             observed.gateway = GatewayView::Answered(Box::new(pipeline));
             observed.pods = vec![as_kept(json!({
-                "metadata": {"name": "a-bootstrap-0", "annotations": {TEMPLATE_HASH: template}},
+                "metadata": {"name": "a-bootstrap-0", "uid": "this", "annotations": {TEMPLATE_HASH: template}},
                 "status": {"conditions": [{"type": "Ready", "status": "True"}]},
             }))];
             let bootstrap: StatefulSet = serde_json::from_value(json!({

@@ -39,6 +39,8 @@ pub enum Rollout {
     Done,
     /// Shards serve the plan before until the manifest of the new one is known.
     Manifest,
+    /// Midway between two plans: it is not known whether a newer image makes the same one.
+    Unmade,
     /// The plan before comes to its end first: these shards are late.
     Before(Vec<u32>),
     /// The bootstrap goes first; the shards with these ids follow.
@@ -127,7 +129,7 @@ fn decide(fleet: &Fleet) -> Decision {
         hold::decide(fleet)
     } else if column::goes_on(fleet) {
         let all = fleet.shards.iter().map(|shard| shard.id).collect();
-        let rollout = if fleet.has_bootstrap() { Rollout::Manifest } else { fleet.awaited(all) };
+        let rollout = if fleet.has_bootstrap() { Rollout::Unmade } else { fleet.awaited(all) };
         Decision { rollout, ..hold::decide(fleet) }
     } else if fleet.shards.iter().any(Shard::has_another_plan) || column::stands_in(fleet) {
         column::decide(fleet)

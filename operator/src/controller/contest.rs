@@ -18,7 +18,9 @@ use crate::error_class::ErrorClass;
 
 /// In a row: hands do it more seldom.
 const AT_ONCE: u32 = 5;
-/// Longer than a contested child rests.
+/// So many times as long as it rests a contested child is told of.
+const TOLD: u32 = 4;
+/// Longer than a contested child is told of.
 const MEMORY: Duration = Duration::from_secs(600);
 
 /// Of one ShardCluster: as many as it has children at most.
@@ -31,8 +33,8 @@ struct Repairs {
     hash: String,
     times: u32,
     last: Instant,
-    /// Until then it is left as it is.
-    until: Instant,
+    /// So long it is left as it is.
+    rest: Duration,
 }
 
 /// What is contested now.
@@ -40,47 +42,63 @@ struct Repairs {
 pub(super) struct Contest {
     /// What, and what to do.
     pub(super) words: String,
-    /// Until the next of them is written again.
+    /// Until one of them is written again, or told of no more.
     pub(super) rest: Duration,
+    objects: Vec<Object>,
+}
+
+impl Contest {
+    /// One of these is contested.
+    pub(super) fn concerns(&self, repaired: &[Repair]) -> bool {
+        repaired.iter().any(|repair| self.objects.contains(&repair.object))
+    }
 }
 
 impl Contests {
     /// These were written; `jitter` is from 0 to 1.
     pub(super) fn note(&mut self, repaired: &[Repair], now: Instant, jitter: f64) {
         self.0.retain(|_, repairs| now.saturating_duration_since(repairs.last) < MEMORY);
+        self.0.shrink_to_fit();
         for Repair { object, hash } in repaired {
             let before = self.0.get(object).filter(|repairs| repairs.hash == *hash);
             let times = before.map_or(0, |repairs| repairs.times).saturating_add(1);
-            let until = match times.saturating_sub(AT_ONCE) {
-                0 => now,
-                more => now + policy::delay(ErrorClass::Refused, more, jitter),
+            let rest = match times.saturating_sub(AT_ONCE) {
+                0 => Duration::ZERO,
+                more => policy::delay(ErrorClass::Refused, more, jitter),
             };
-            self.0.insert(object.clone(), Repairs { hash: hash.clone(), times, last: now, until });
+            self.0.insert(object.clone(), Repairs { hash: hash.clone(), times, last: now, rest });
         }
     }
 
     /// What is not to be written yet.
     pub(super) fn resting(&self, now: Instant) -> Vec<Repair> {
-        let resting = self.0.iter().filter(|(_, repairs)| now < repairs.until);
+        let resting = self.0.iter().filter(|(_, repairs)| now < repairs.last + repairs.rest);
         resting
             .map(|(object, repairs)| Repair { object: object.clone(), hash: repairs.hash.clone() })
             .collect()
     }
 
-    /// What users have to know of: also while it is, for once, as it should be.
+    /// What users have to know of: also while it is, for once, as it should be, for whoever writes over it may have his
+    /// own rests.
     pub(super) fn current(&self, now: Instant) -> Option<Contest> {
-        let resting = || self.0.iter().filter(|(_, repairs)| now < repairs.until);
-        let (Object { kind, name }, _) = resting().min_by_key(|(object, _)| (&object.kind, &object.name))?;
-        let others = match resting().count() - 1 {
+        let told = |repairs: &&Repairs| now < repairs.last + repairs.rest * TOLD;
+        let mut objects: Vec<Object> =
+            self.0.iter().filter(|(_, repairs)| told(repairs)).map(|(object, _)| object.clone()).collect();
+        objects.sort_unstable_by(|one, other| (&one.kind, &one.name).cmp(&(&other.kind, &other.name)));
+        let Object { kind, name } = objects.first()?;
+        let others = match objects.len() - 1 {
             0 => String::new(),
+            1 => " (and so is one more object)".to_owned(),
             more => format!(" (and so are {more} more objects)"),
         };
-        let rest = resting().map(|(_, repairs)| repairs.until.saturating_duration_since(now)).min()?;
+        let ends = |repairs: &Repairs| [1, TOLD].map(|times| repairs.last + repairs.rest * times);
+        let due = self.0.values().flat_map(ends).filter(|due| now < *due);
+        let rest = due.min()?.saturating_duration_since(now);
         let words = format!(
             "{kind} {name} is changed by somebody else whenever it is written{others}: let one operator alone look after \
              this namespace; where it is alone, kubectl get {kind} {name} -o yaml --show-managed-fields says who else writes"
         );
-        Some(Contest { words, rest })
+        Some(Contest { words, rest, objects })
     }
 }
 
@@ -111,7 +129,9 @@ mod tests {
         assert!(rests[18] < MEMORY, "what rests is not forgotten");
         let contests = contested(AT_ONCE + 1, now);
         assert_eq!(contests.resting(now), [repair("a", "1")]);
-        assert!(contests.resting(now + rests[0]).is_empty() && contests.current(now + rests[0]).is_none());
+        assert!(contests.resting(now + rests[0]).is_empty());
+        assert!(contests.current(now + rests[0]).is_some(), "who writes over it may have his own rests");
+        assert!(contests.current(now + rests[0] * TOLD).is_none());
     }
 
     #[test]
@@ -137,6 +157,6 @@ mod tests {
         (0..=AT_ONCE).for_each(|_| contests.note(&both, now, 1.0));
         let words = contests.current(now).unwrap().words;
         assert!(words.starts_with("Service a is changed by somebody else"), "{words}");
-        assert!(words.contains("and so are 1 more objects"), "{words}");
+        assert!(words.contains("and so is one more object"), "{words}");
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //!  its pipeline was     goes                  is through when
 //!  complete             when it is its turn   its pods have moved, and its pipeline is complete again
-//!  unknown              when it is its turn   its pods have moved: whether it serves nobody can say
+//!  unknown              when it is its turn   its pods have moved, or wait for a gateway: whether it serves nobody can say
 //!  not complete         at once               it has nothing to lose, and holds up nobody: it may never be complete
 //! ```
 

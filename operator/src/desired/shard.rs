@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::Toleration;
 use shard_wire::contract::{self as c, BOOTSTRAP_PORT, DIAGNOSTICS_PORT, Program};
 use shard_wire::pipeline::ManifestShard;
 
+use super::Plan;
 use super::ShardChildren;
 use super::args::Args;
 use super::disruption::budget;
@@ -16,7 +17,6 @@ use super::spread::columns_together;
 use super::storage::{SHARDS_DIR, folder};
 use crate::cluster::{Cluster, Shard};
 use crate::crd::{InferenceSpec, KvDtype};
-use crate::desired::Plan;
 
 /// A node holds its weights at 1.0 × their size, its tables and copies at a tenth of that.
 const WEIGHT_PERCENT: u64 = 110;

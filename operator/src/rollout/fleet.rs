@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Pod as KubePod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Pod as KubePod, PodCondition, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -79,7 +79,7 @@ pub(super) struct Fleet {
 }
 
 impl Pod {
-    /// Nobody waits for it.
+    /// Nobody waits for it to be ready.
     pub(super) fn is_given_up(&self) -> bool {
         self.troubled || self.overdue
     }
@@ -172,7 +172,13 @@ impl Fleet {
         now: Timestamp,
     ) -> Self {
         let gateway = gateway(cluster, observed, desired, now);
-        let wire = Wire::heard(&observed.gateway, &starts(cluster, observed, desired));
+        let starts = starts(cluster, observed, desired);
+        let wire = Wire::heard(&observed.gateway, &starts);
+        // It tells at once: what nobody has heard for so long is waited for no more, for the image may be what mends that.
+        let is_lost = wire == Wire::Unheard
+            && starts
+                .iter()
+                .any(|pod| ready_since(pod).is_some_and(|since| now.duration_since(since) > LONG));
         let mut pods: BTreeMap<&str, Vec<Pod>> = BTreeMap::new();
         for pod in &observed.pods {
             if let Some((set, pod)) = read(pod, now) {
@@ -196,7 +202,7 @@ impl Fleet {
             }
         };
         // Where there is to be no bootstrap, or no gateway, nobody could tell.
-        let is_mute = cluster.bootstrap.replicas == 0 || cluster.gateway.replicas == 0;
+        let is_mute = cluster.bootstrap.replicas == 0 || cluster.gateway.replicas == 0 || is_lost;
         let has_made = |plan: &Plan| matches!(&observed.gateway, GatewayView::Answered(it) if it.origin.plan == plan.name);
         Self {
             known: facts.plan.is_some(),
@@ -233,10 +239,18 @@ fn seen(pod: &KubePod, ordinal: u32, now: Timestamp) -> Pod {
 
 /// Of a pod that is not ready.
 fn unready_since(pod: &KubePod) -> Option<Timestamp> {
-    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let ready = conditions.find(|condition| condition.type_ == "Ready");
-    let changed = ready.and_then(|ready| ready.last_transition_time.as_ref());
+    let changed = readiness(pod).and_then(|ready| ready.last_transition_time.as_ref());
     changed.or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0)
+}
+
+/// `None` where it is not.
+fn ready_since(pod: &KubePod) -> Option<Timestamp> {
+    readiness(pod).filter(|ready| ready.status == "True")?.last_transition_time.as_ref().map(|time| time.0)
+}
+
+fn readiness(pod: &KubePod) -> Option<&PodCondition> {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.find(|condition| condition.type_ == "Ready")
 }
 
 fn gateway(cluster: &Cluster, observed: &Observed, desired: &Desired, now: Timestamp) -> Gateway {
@@ -248,7 +262,7 @@ fn gateway(cluster: &Cluster, observed: &Observed, desired: &Desired, now: Times
     let name = Part::Gateway.name(cluster);
     let live = observed.children.deployments.iter().find(|deployment| deployment.name_any() == name);
     let live = live.map(gateway::template);
-    let image = |template: Option<&PodTemplateSpec>| template.and_then(gateway::image).map(str::to_owned);
+    let image = |of: Option<&PodTemplateSpec>| gateway::image(of?, template?).map(str::to_owned);
     // Whatever somebody else has made of the image that was written.
     let has_image = live.is_none_or(|live| note(live) == wanted || image(live) == image(template));
     let pods = observed.pods.iter().filter(|pod| is_gateway(pod) && !has_ended(pod)).map(|pod| {
@@ -260,6 +274,7 @@ fn gateway(cluster: &Cluster, observed: &Observed, desired: &Desired, now: Times
         has_image,
         pods: pods.collect(),
         serves: matches!(&observed.gateway, GatewayView::Answered(it) if it.pipeline_complete),
+        is_refused: observed.obstacles.refused.contains_key(&name),
         wanted,
     }
 }
@@ -281,16 +296,20 @@ fn moves_image(observed: &Observed, desired: &Desired) -> bool {
     let is_other = |pod: &KubePod| {
         let set = pod.metadata.name.as_deref().and_then(|name| name.rsplit_once('-'));
         let template = set.and_then(|(set, _)| templates.get(set));
-        template.is_some_and(|template| !gateway::is_of_image(pod, template))
+        // Somebody else may have made another image of the one that was written.
+        let is_of_template = |template: &PodTemplateSpec| {
+            template.metadata.as_ref().is_some_and(|meta| mark(meta) == mark(&pod.metadata))
+        };
+        template.is_some_and(|template| !gateway::is_of_image(pod, template) && !is_of_template(template))
     };
     observed.pods.iter().any(is_other)
 }
 
-/// The uids of those bootstrap pods that are as they are wanted.
-fn starts<'a>(cluster: &Cluster, observed: &'a Observed, desired: &Desired) -> Vec<&'a str> {
+/// Those bootstrap pods that are as they are wanted.
+fn starts<'a>(cluster: &Cluster, observed: &'a Observed, desired: &Desired) -> Vec<&'a KubePod> {
     let (wanted, prefix) = (mark_of(&desired.bootstrap.stateful_set), Part::Bootstrap.name(cluster) + "-");
     let is_new = |pod: &&KubePod| pod.name_any().starts_with(&prefix) && mark(&pod.metadata) == wanted;
-    observed.pods.iter().filter(is_new).filter_map(|pod| pod.metadata.uid.as_deref()).collect()
+    observed.pods.iter().filter(is_new).collect()
 }
 
 fn mark(meta: &ObjectMeta) -> Mark {

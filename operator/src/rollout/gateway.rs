@@ -25,6 +25,8 @@ pub(super) struct Gateway {
     pub(super) pods: Vec<Pod>,
     /// It has proved that the plan which it serves is complete.
     pub(super) serves: bool,
+    /// No pods of it can be created.
+    pub(super) is_refused: bool,
 }
 
 /// What is known of the wire version that the wanted image speaks.
@@ -39,13 +41,13 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    /// `starts` are the uids of those bootstrap pods that are as they are wanted: their origins tell them. A gateway that is
+    /// `starts` are those bootstrap pods that are as they are wanted: their origins tell their uids. A gateway that is
     /// silent may be so for a moment, or to this operator only.
-    pub(super) fn heard(view: &GatewayView, starts: &[&str]) -> Self {
+    pub(super) fn heard(view: &GatewayView, starts: &[&KubePod]) -> Self {
         let GatewayView::Answered(pipeline) = view else { return Self::Unheard };
         let origin = &pipeline.origin;
         let is_older = pipeline.wire_version == 0 || (origin.wire_version == 0 && !origin.plan.is_empty());
-        match starts.contains(&&*origin.incarnation) {
+        match starts.iter().any(|pod| pod.metadata.uid.as_ref() == Some(&origin.incarnation)) {
             _ if is_older => Self::Same,
             false => Self::Unheard,
             true if origin.wire_version == pipeline.wire_version => Self::Same,
@@ -55,11 +57,11 @@ impl Wire {
 }
 
 impl Gateway {
-    /// One of another image serves; or none does, for want of nothing but time.
+    /// One of another image serves; or none does, and nothing is known that would keep one from it.
     fn has_old(&self) -> bool {
         match self.pods.iter().any(|pod| pod.ready) {
             true => self.pods.iter().any(|pod| pod.ready && pod.mark != self.wanted),
-            false => !self.pods.iter().any(|pod| pod.troubled),
+            false => !self.is_refused && !self.pods.iter().any(Pod::is_given_up),
         }
     }
 }
@@ -98,9 +100,10 @@ fn is_served(fleet: &Fleet) -> bool {
     fleet.shards.iter().all(|shard| shard.replicas == 0 || serves(shard))
 }
 
-/// The image of a template.
-pub(super) fn image(template: &PodTemplateSpec) -> Option<&str> {
-    template.spec.as_ref()?.containers.first()?.image.as_deref()
+/// The image that `live` has where `wanted` has one container. Others may put containers beside it.
+pub(super) fn image<'a>(live: &'a PodTemplateSpec, wanted: &PodTemplateSpec) -> Option<&'a str> {
+    let name = &wanted.spec.as_ref()?.containers.first()?.name;
+    live.spec.as_ref()?.containers.iter().find(|it| it.name == *name)?.image.as_deref()
 }
 
 /// Whether a pod has the image of a template. Others may put containers beside the one that counts.

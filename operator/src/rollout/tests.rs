@@ -30,7 +30,7 @@ pub(super) fn shard(id: u32, replicas: u32, live: &Mark, wanted: &Mark) -> Shard
 /// One that has the wanted image, and serves.
 pub(super) fn gateway() -> Gateway {
     let wanted = mark("gateway", "");
-    Gateway { pods: vec![pod(0, &wanted, true)], wanted, has_image: true, serves: true }
+    Gateway { pods: vec![pod(0, &wanted, true)], wanted, has_image: true, serves: true, is_refused: false }
 }
 
 pub(super) fn fleet(replicas: u32, live: &Mark, wanted: &Mark) -> Fleet {

@@ -12,6 +12,9 @@ impl Rollout {
             Self::Manifest => {
                 Some("the shards keep their plan until the manifest of the new one is known".into())
             }
+            Self::Unmade => {
+                Some("the shards stay as they are until a gateway says which plan the new origin has made".into())
+            }
             Self::Before(late) => {
                 Some(format!("the new plan waits until the one before it has reached {}", shards(late)))
             }

@@ -5,16 +5,16 @@
 //!                                       ├─ else: when all that have moved serve, the first ─▶ its pods move
 //!                                       └─ else: pods beyond the last one that serves      ─▶ these move
 //! ```
-//! What does not serve loses nothing; while it is not known what the image speaks, what is in trouble. A shard that is in trouble goes before those that are not: what is wanted may be
-//! what mends it, as more memory does.
+//! What does not serve loses nothing by moving; while nobody knows what the image speaks, only what is in trouble moves. A
+//! shard that is in trouble goes before those that are not: what is wanted may be what mends it, as more memory does.
 
-use super::fleet::{Fleet, Shard};
+use super::fleet::{Fleet, Pod, Shard};
 use super::{Decision, Leaving, Rollout, Step};
 
 pub(super) fn decide(fleet: &Fleet) -> Decision {
     let pending: Vec<&Shard> = fleet.shards.iter().filter(|shard| is_pending(shard)).collect();
     // A pod that is back in a moment serves again: not so where its new image speaks otherwise.
-    let loses_nothing = |shard: &Shard| fleet.is_heard() || shard.members().any(|pod| pod.troubled);
+    let loses_nothing = |shard: &Shard| fleet.is_heard() || shard.members().any(Pod::is_given_up);
     let moves = |shard: &&&Shard| has_begun(shard) || (is_down(shard) && loses_nothing(shard));
     let mut moving: Vec<u32> = pending.iter().filter(moves).map(|shard| shard.id).collect();
     let waits_for_bootstrap = !fleet.has_bootstrap();

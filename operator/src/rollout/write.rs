@@ -40,8 +40,10 @@ pub(super) fn write(
 pub(super) fn keep_gateway(cluster: &Cluster, observed: &Observed, mut desired: Desired) -> Desired {
     let name = Part::Gateway.name(cluster);
     let live = observed.children.deployments.iter().find(|deployment| deployment.name_any() == name);
-    let image = live.and_then(gateway::template).and_then(gateway::image);
-    if let (Some(image), Some(spec)) = (image, &mut desired.gateway.deployment.spec) {
+    let live = live.and_then(gateway::template);
+    if let (Some(live), Some(spec)) = (live, &mut desired.gateway.deployment.spec)
+        && let Some(image) = gateway::image(live, &spec.template)
+    {
         spec.template = with_image(std::mem::take(&mut spec.template), image);
     }
     desired

@@ -164,8 +164,13 @@ impl<'a> Fleet<'a> {
     }
 }
 
+/// What makes a part's pods.
+fn kind(part: Part) -> &'static str {
+    if part == Part::Gateway { "Deployment" } else { "StatefulSet" }
+}
+
 fn unwritten<'a>(part: Part, name: &str, refused: &'a [Refused]) -> Option<&'a str> {
-    let kind = if part == Part::Gateway { "Deployment" } else { "StatefulSet" };
+    let kind = kind(part);
     let its = refused.iter().find(|it| it.object.kind == kind && it.object.name == name);
     its.map(|it| &*it.why)
 }
@@ -173,12 +178,12 @@ fn unwritten<'a>(part: Part, name: &str, refused: &'a [Refused]) -> Option<&'a s
 /// Kind and name of the workload of a part that has one, where it is not there.
 fn unmade(part: Part, name: &str, children: &Children) -> Option<String> {
     let is_it = |meta: &ObjectMeta| meta.name.as_deref() == Some(name);
-    let (kind, made) = match part {
-        Part::Gateway => ("Deployment", children.deployments.iter().any(|it| is_it(&it.metadata))),
-        Part::Bootstrap => ("StatefulSet", children.stateful_sets.iter().any(|it| is_it(&it.metadata))),
+    let made = match part {
+        Part::Gateway => children.deployments.iter().any(|it| is_it(&it.metadata)),
+        Part::Bootstrap => children.stateful_sets.iter().any(|it| is_it(&it.metadata)),
         Part::Shard(_) | Part::Shards => return None,
     };
-    (!made).then(|| format!("{kind} {name}"))
+    (!made).then(|| format!("{} {name}", kind(part)))
 }
 
 impl Fleet<'_> {

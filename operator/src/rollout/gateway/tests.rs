@@ -7,6 +7,7 @@ use super::super::tests::{fleet, live, mark, partitions, pod, shard};
 use super::super::{Rollout, decide};
 use super::*;
 use crate::cluster::Cluster;
+use crate::desired::meta::TEMPLATE_HASH;
 use crate::desired::{Desired, Facts, desired};
 use crate::observe::{Children, Observed};
 use crate::settings::Settings;
@@ -29,7 +30,7 @@ fn a_gateway_keeps_its_image_while_only_the_old_one_can_serve() {
         }
     };
     type Case = (&'static str, u32, fn(&mut Fleet), bool);
-    let table: [Case; 14] = [
+    let table: [Case; 16] = [
         ("two columns, none of them new", 2, |_| {}, true),
         ("the pipeline is not complete for a moment", 2, |all| all.gateway.serves = false, true),
         ("the one column, which serves", 1, |_| {}, true),
@@ -43,6 +44,21 @@ fn a_gateway_keeps_its_image_while_only_the_old_one_can_serve() {
             "it is in trouble",
             2,
             |all| (all.gateway.pods[0].ready, all.gateway.pods[0].troubled) = (false, true),
+            false,
+        ),
+        (
+            "it only starts, and has done so for long",
+            2,
+            |all| (all.gateway.pods[0].ready, all.gateway.pods[0].overdue) = (false, true),
+            false,
+        ),
+        (
+            "no pod of it can be created",
+            2,
+            |all| {
+                all.gateway.pods.clear();
+                all.gateway.is_refused = true;
+            },
             false,
         ),
         (
@@ -119,8 +135,31 @@ fn what_an_image_speaks_is_heard_of_its_own_bootstrap() {
         (GatewayView::Unreachable("no".into()), Wire::Unheard),
     ];
     for (view, expected) in table {
-        assert_eq!(Wire::heard(&view, &["other", "new"]), expected, "{view:?}");
+        let starts = ["other", "new"].map(|uid| as_kept::<KubePod>(json!({"metadata": {"uid": uid}})));
+        assert_eq!(Wire::heard(&view, &starts.each_ref()), expected, "{view:?}");
     }
+}
+
+/// The image may be what lets gateways hear it.
+#[test]
+fn what_nobody_hears_for_long_is_waited_for_no_more() {
+    let (cluster, facts, desired, observed) = wanted();
+    let template = &desired.bootstrap.stateful_set.spec.as_ref().unwrap().template;
+    let heard = |ready: &str, seconds: i64| {
+        let condition =
+            json!({"type": "Ready", "status": ready, "lastTransitionTime": "1970-01-01T00:00:00Z"});
+        let pod = json!({
+            "metadata": {"name": "tiny-bootstrap-0", "uid": "b", "annotations": template.metadata.as_ref().unwrap().annotations},
+            "status": {"conditions": [condition]},
+        });
+        let observed =
+            Observed { pods: vec![as_kept(pod)], ..Observed::nothing_of(observed.resource.clone()) };
+        let now = Timestamp::from_second(seconds).unwrap();
+        Fleet::new(&cluster, &facts, &observed, &desired, now).wire
+    };
+    assert_eq!(heard("True", 3_600), Wire::Unheard);
+    assert_eq!(heard("True", 3_601), Wire::Same);
+    assert_eq!(heard("False", 7_200), Wire::Unheard, "it is not ready");
 }
 
 #[test]
@@ -190,6 +229,12 @@ fn a_gateway_is_old_by_its_image_and_not_by_what_others_make_of_it() {
         "of the image"
     );
     assert_eq!(seen((template, "node:2"), of(&other, "node:1", "Running")), (true, vec![true]));
+    // Somebody puts a container before it.
+    let mut beside = other.clone();
+    let proxy = json!({"name": "proxy", "image": "proxy:1"});
+    beside.spec.as_mut().unwrap().containers.push(serde_json::from_value(proxy).unwrap());
+    beside.spec.as_mut().unwrap().containers.reverse();
+    assert_eq!(image(&beside, template), Some("node:2"));
     // It was evicted, and is kept for its status.
     assert_eq!(seen((template, "node:2"), of(&other, "node:1", "Failed")), (true, vec![]));
 }
@@ -198,8 +243,11 @@ fn a_gateway_is_old_by_its_image_and_not_by_what_others_make_of_it() {
 fn an_image_moves_where_a_pod_of_a_shard_has_another_one() {
     let (cluster, facts, desired, observed) = wanted();
     let template = &desired.shards[0].stateful_set.spec.as_ref().unwrap().template;
-    let moves = |image: &str, beside: Option<Value>| {
+    let moves = |hash: Option<&str>, image: &str, beside: Option<Value>| {
         let mut pod = json!(pod_of("tiny-shard-0-0", template, image, "Running"));
+        if let Some(hash) = hash {
+            pod["metadata"]["annotations"][TEMPLATE_HASH] = hash.into();
+        }
         let containers = pod["spec"]["containers"].as_array_mut().unwrap();
         containers.splice(0..0, beside);
         let pods = vec![as_kept(pod)];
@@ -207,7 +255,8 @@ fn an_image_moves_where_a_pod_of_a_shard_has_another_one() {
         Fleet::new(&cluster, &facts, &observed, &desired, Timestamp::UNIX_EPOCH).moves_image
     };
     let proxy = json!({"name": "proxy", "image": "proxy:1"});
-    assert!(moves("node:1", None));
-    assert!(!moves("node:2", None));
-    assert!(!moves("node:2", Some(proxy)));
+    assert!(moves(Some("before"), "node:1", None));
+    assert!(!moves(Some("before"), "node:2", None));
+    assert!(!moves(Some("before"), "node:2", Some(proxy)));
+    assert!(!moves(None, "mirror/2", None), "a mirror's name is put in place of the registry's");
 }
