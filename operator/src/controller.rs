@@ -34,16 +34,17 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tracing::{Instrument, debug, info, warn};
 
-use crate::apply::{self, ApplyError};
+use crate::apply::{self, Applied, ApplyError};
+use crate::cluster::Cluster;
 use crate::crd::{ShardCluster, ShardClusterStatus};
-use crate::desired::{Facts, desired};
+use crate::desired::{Desired, Facts, desired};
 use crate::error_class::ErrorClass;
 use crate::events;
 use crate::facts;
 use crate::keys::{self, KeysError};
-use crate::loss;
+use crate::loss::{self, Eviction};
 use crate::mismatch;
-use crate::observe::{GatewayView, Gateways, ObserveError, Sources};
+use crate::observe::{GatewayView, Gateways, ObserveError, Observed, Sources};
 use crate::rollout::{self, Rollout};
 use crate::settings::Settings;
 use crate::status::{self, Outcome};
@@ -51,6 +52,7 @@ use crate::telemetry::{NO_DEFINITION, Telemetry, logs};
 use crate::validate::validate;
 use crate::watch::{self, ClusterRef, Shelves, scoped};
 use crate::words::words;
+use contest::Contest;
 use memory::Memory;
 use policy::BackOff;
 use refusal::{Basis, Refusal};
@@ -239,7 +241,7 @@ async fn reconcile(resource: Arc<Seen>, context: Arc<Context>) -> Result<Action,
 }
 
 async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, ReconcileError> {
-    let Context { client, settings, shelves, gateways, memory, turn, telemetry: _ } = context;
+    let Context { client, settings, shelves, gateways, turn, .. } = context;
     // Reads the cluster.
     let sources = Sources { client, shelves, gateways };
     let resource = sources.resource(cluster_ref).await.map_err(ReconcileError::Observe)?;
@@ -279,34 +281,16 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     let facts = Facts { keys, plan: facts::plan(&cluster, &observed) };
     let desired = desired(&cluster, &facts);
     let (desired, rollout) = rollout::rollout(&cluster, &facts, &observed, desired, Timestamp::now());
-    // No client; then deletes what lost nodes hold on to.
+    // No client.
     let loss = loss::loss(&cluster, &observed, Timestamp::now());
     let basis = Basis {
         generation: observed.resource.metadata.generation,
         plan: facts.plan.as_ref().map(|plan| plan.name.clone()),
     };
-    let refusal = memory.refusal(cluster_ref);
-    let resting = refusal.as_ref().map(|refusal| refusal.resting(&basis, Instant::now())).unwrap_or_default();
-    let evicted = apply::evict(client, &cluster.namespace, &loss.evictions, &resting).await;
-    events::write(client, &observed.resource, &events::of_evictions(&evicted.pods)).await;
     // Writes the children.
-    let contested = memory.contested(cluster_ref);
-    let applied = apply::apply(client, shelves, &cluster, &desired, &observed, &resting, &contested).await;
-    // Of an error that is no refusal the next attempt is near, and may well succeed: no news for users.
-    let mut applied = applied.map_err(ReconcileError::Apply)?;
-    if let Some(error) = evicted.failure {
-        return Err(ReconcileError::Apply(error));
-    }
-    applied.refused.extend(evicted.refused);
-    let (now, jitter) = (Instant::now(), policy::jitter());
-    let refusal = Refusal::after(&applied.refused, refusal.as_ref(), basis, now, jitter);
-    memory.refused(cluster_ref, refusal.clone());
-    // What is made for the first time is no repair.
-    let repaired = if observed.resource.status.is_some() { &*applied.repaired } else { &[] };
-    let contest = memory.repaired(cluster_ref, repaired, jitter);
-    if let Some(contest) = contest.as_ref().filter(|contest| contest.concerns(repaired)) {
-        warn!(why = contest.words, again = ?contest.rest, "it is not written at once any more");
-    }
+    let written =
+        write_children(cluster_ref, context, &cluster, &desired, &observed, &loss.evictions, basis).await?;
+    let Written { applied, refusal, contest } = written;
     if applied.writes > 0 {
         info!(writes = applied.writes, "applied");
         // No watch tells of Secrets, and the bootstrap's addresses have the names of their keys.
@@ -331,6 +315,7 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
     match rollout {
         Rollout::Done => turn.moved(cluster_ref, next.pipeline_complete || cluster.suspended),
         Rollout::Manifest | Rollout::Unmade => {}
+        // For as long as an hour: who may lose nothing lets others begin.
         Rollout::Unheard(_) => turn.moved(cluster_ref, false),
         _ if cluster.image == settings.node_image => {
             let began = upgrade::began(&observed.pods, &desired.bootstrap.stateful_set);
@@ -343,6 +328,51 @@ async fn steps(cluster_ref: &ClusterRef, context: &Context) -> Result<Action, Re
         return Err(ReconcileError::Refused { source, again: due });
     }
     Ok(Action::requeue(due))
+}
+
+/// What has come of writing.
+struct Written {
+    applied: Applied,
+    /// What is refused, and rests.
+    refusal: Option<Refusal>,
+    /// What others write over, and rests.
+    contest: Option<Contest>,
+}
+
+/// Deletes what lost nodes hold on to, then writes the children: but for what was refused a short while ago, or is
+/// contested.
+async fn write_children(
+    of: &ClusterRef,
+    context: &Context,
+    cluster: &Cluster,
+    desired: &Desired,
+    observed: &Observed,
+    evictions: &[Eviction],
+    basis: Basis,
+) -> Result<Written, ReconcileError> {
+    let Context { client, shelves, memory, .. } = context;
+    let last = memory.refusal(of);
+    let resting = last.as_ref().map(|refusal| refusal.resting(&basis, Instant::now())).unwrap_or_default();
+    let evicted = apply::evict(client, &cluster.namespace, evictions, &resting).await;
+    events::write(client, &observed.resource, &events::of_evictions(&evicted.pods)).await;
+    let contested = memory.contested(of);
+    let applied = apply::apply(client, shelves, cluster, desired, observed, &resting, &contested).await;
+    // Of an error that is no refusal the next attempt is near, and may well succeed: no news for users.
+    let mut applied = applied.map_err(ReconcileError::Apply)?;
+    if let Some(error) = evicted.failure {
+        return Err(ReconcileError::Apply(error));
+    }
+    applied.refused.extend(evicted.refused);
+    let (now, jitter) = (Instant::now(), policy::jitter());
+    let refusal = Refusal::after(&applied.refused, last.as_ref(), basis, now, jitter);
+    memory.refused(of, refusal.clone());
+    // What is made for the first time is no repair.
+    let repaired = if observed.resource.status.is_some() { &*applied.repaired } else { &[] };
+    let contest = memory.repaired(of, repaired, jitter);
+    if let Some(contest) = contest.as_ref().filter(|contest| contest.concerns(repaired)) {
+        warn!(why = contest.words, again = ?contest.rest, "it is not written at once any more");
+    }
+    Ok(Written { applied, refusal, contest })
 }
 
 /// Writes a status, and Events of what it changes; the time until it is due, where it has to wait.
