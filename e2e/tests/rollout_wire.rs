@@ -8,7 +8,7 @@ mod rolling;
 
 use fixture::{Fleet, is_condition};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use kube::ResourceExt;
 use kube::api::ListParams;
 use rolling::{Seen, WIRE, bootstrap_is_replaced, complete, ready_of, shard_pods, step_through};
@@ -39,10 +39,13 @@ async fn ask_for(fleet: &Fleet, image: &str) {
     fleet.apply(json!({"image": image, "shards": {"count": 2, "replicas": 2}})).await;
 }
 
-/// The image that gateway pods are made from.
+/// What gateway pods are made from.
+async fn template_of_gateway(fleet: &Fleet) -> PodTemplateSpec {
+    fleet.api::<Deployment>().get("tiny-gateway").await.unwrap().spec.unwrap().template
+}
+
 async fn image_of_gateway(fleet: &Fleet) -> String {
-    let gateway = fleet.api::<Deployment>().get("tiny-gateway").await.unwrap();
-    gateway.spec.unwrap().template.spec.unwrap().containers[0].image.clone().unwrap()
+    template_of_gateway(fleet).await.spec.unwrap().containers[0].image.clone().unwrap()
 }
 
 async fn until_told(fleet: &Fleet, words: &str) {
@@ -65,6 +68,7 @@ async fn a_gateway_of_another_wire_version_comes_between_the_columns() {
     let Some(fleet) = begin("wire").await else { return };
     ask_for(&fleet, OLD).await;
     complete(&fleet, 2, 2).await;
+    let before = template_of_gateway(&fleet).await;
 
     // The new bootstrap is ready, and its origin has not been heard.
     ask_for(&fleet, NEW).await;
@@ -72,13 +76,13 @@ async fn a_gateway_of_another_wire_version_comes_between_the_columns() {
     until_told(&fleet, "the shards follow when a gateway hears which wire version the new bootstrap speaks")
         .await;
     fleet.until_quiet().await;
-    assert_eq!(image_of_gateway(&fleet).await, OLD);
+    assert_eq!(template_of_gateway(&fleet).await, before);
     assert!(are_all(&shard_pods(&fleet).await, OLD));
     // It speaks otherwise, and reads its model.
     fleet.gateway_hears_the_bootstrap(WIRE + 1).await;
     until_told(&fleet, "the shards keep their plan until the manifest of the new one is known").await;
     fleet.until_quiet().await;
-    assert_eq!(image_of_gateway(&fleet).await, OLD);
+    assert_eq!(template_of_gateway(&fleet).await, before);
     assert!(are_all(&shard_pods(&fleet).await, OLD));
 
     fleet.gateway_knows_of_another_plan("p2", 2);

@@ -118,8 +118,11 @@ pub(super) fn marked(mut template: PodTemplateSpec, plan: Option<&str>) -> PodTe
 
 /// A marked template with another image.
 pub(crate) fn with_image(mut template: PodTemplateSpec, image: &str) -> PodTemplateSpec {
-    if let Some(annotations) = template.metadata.as_mut().and_then(|meta| meta.annotations.as_mut()) {
+    if let Some(metadata) = &mut template.metadata {
+        let mut annotations = metadata.annotations.take().unwrap_or_default();
         annotations.remove(TEMPLATE_HASH);
+        // As it was before it was marked: else the hash would be another one.
+        metadata.annotations = Some(annotations).filter(|annotations| !annotations.is_empty());
     }
     if let Some(container) = template.spec.as_mut().and_then(|spec| spec.containers.first_mut()) {
         container.image = Some(image.to_owned());

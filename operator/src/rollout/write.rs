@@ -91,6 +91,33 @@ mod tests {
     use crate::settings::Settings;
     use crate::validate::validate;
 
+    /// Another template, and be it by a note alone, would be another pod.
+    #[test]
+    fn a_gateway_that_keeps_its_image_is_made_anew_by_nothing_else() {
+        for noted in [false, true] {
+            let of = |image: &str| {
+                let annotations = if noted { json!({"a": "b"}) } else { json!({}) };
+                let resource = serde_json::from_value(json!({
+                    "apiVersion": "shardcluster.io/v1alpha1", "kind": "ShardCluster",
+                    "metadata": {"name": "tiny", "namespace": "llm", "uid": "1"},
+                    "spec": {
+                        "image": image, "pod": {"annotations": annotations},
+                        "model": {"name": "m", "source": {"builtin": {}}},
+                    },
+                }));
+                let observed = Observed::nothing_of(resource.unwrap());
+                let cluster = validate(&observed.resource, &Settings::example()).unwrap();
+                let desired = desired(&cluster, &Facts::default());
+                (cluster, observed, desired)
+            };
+            let (_, _, before) = of("node:1");
+            let (cluster, mut observed, wanted) = of("node:2");
+            assert_ne!(wanted.gateway, before.gateway);
+            observed.children.deployments = vec![before.gateway.deployment.clone()];
+            assert_eq!(keep_gateway(&cluster, &observed, wanted).gateway, before.gateway);
+        }
+    }
+
     #[test]
     fn a_shard_that_leaves_follows_the_columns_as_far_as_its_pods_have_keys() {
         // What becomes of it, columns, its pods: those that it is to have.
