@@ -63,21 +63,25 @@ fn one_serves(pods: &[Seen]) {
     assert!(serves("p1") || serves("p2"), "no plan is complete: {pods:#?}");
 }
 
+/// A new image is wanted: its bootstrap is ready, and its origin has not been heard. What the gateway was made from.
+async fn nobody_hears_the_new_bootstrap(fleet: &Fleet) -> PodTemplateSpec {
+    ask_for(fleet, OLD).await;
+    complete(fleet, 2, 2).await;
+    let before = template_of_gateway(fleet).await;
+    ask_for(fleet, NEW).await;
+    bootstrap_is_replaced(fleet).await;
+    until_told(fleet, "the shards follow when a gateway hears which wire version the new bootstrap speaks")
+        .await;
+    fleet.until_quiet().await;
+    assert_eq!(template_of_gateway(fleet).await, before);
+    assert!(are_all(&shard_pods(fleet).await, OLD));
+    before
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_of_another_wire_version_comes_between_the_columns() {
     let Some(fleet) = begin("wire").await else { return };
-    ask_for(&fleet, OLD).await;
-    complete(&fleet, 2, 2).await;
-    let before = template_of_gateway(&fleet).await;
-
-    // The new bootstrap is ready, and its origin has not been heard.
-    ask_for(&fleet, NEW).await;
-    bootstrap_is_replaced(&fleet).await;
-    until_told(&fleet, "the shards follow when a gateway hears which wire version the new bootstrap speaks")
-        .await;
-    fleet.until_quiet().await;
-    assert_eq!(template_of_gateway(&fleet).await, before);
-    assert!(are_all(&shard_pods(&fleet).await, OLD));
+    let before = nobody_hears_the_new_bootstrap(&fleet).await;
     // It speaks otherwise, and reads its model.
     fleet.gateway_hears_the_bootstrap(WIRE + 1).await;
     until_told(&fleet, "the shards keep their plan until the manifest of the new one is known").await;
@@ -127,14 +131,7 @@ async fn a_gateway_of_another_wire_version_comes_between_the_columns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_of_the_same_wire_version_goes_when_the_bootstrap_has_said_so() {
     let Some(fleet) = begin("same-wire").await else { return };
-    ask_for(&fleet, OLD).await;
-    complete(&fleet, 2, 2).await;
-    ask_for(&fleet, NEW).await;
-    bootstrap_is_replaced(&fleet).await;
-    until_told(&fleet, "the shards follow when a gateway hears which wire version the new bootstrap speaks")
-        .await;
-    fleet.until_quiet().await;
-    assert_eq!(image_of_gateway(&fleet).await, OLD);
+    nobody_hears_the_new_bootstrap(&fleet).await;
     fleet.gateway_hears_the_bootstrap(WIRE).await;
     until("the gateway goes over", || async { (image_of_gateway(&fleet).await == NEW).then_some(()) }).await;
     fleet.gateway_runs().await;

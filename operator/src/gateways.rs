@@ -16,12 +16,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use shard_wire::pipeline::PipelineStatus;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::desired::meta::{COMPONENT, Part};
+use crate::desired::meta::Part;
 use crate::pods::is_ready;
 use crate::watch::ClusterRef;
 pub use link::GatewayError;
@@ -121,9 +120,7 @@ fn lock(followed: &Mutex<HashMap<ClusterRef, Followed>>) -> MutexGuard<'_, HashM
 }
 
 fn addresses(pods: &[Pod], port: u16) -> impl Iterator<Item = SocketAddr> {
-    let is_gateway =
-        |pod: &&Pod| pod.labels().get(COMPONENT).is_some_and(|part| part == Part::Gateway.component());
-    pods.iter().filter(is_gateway).filter(|pod| is_ready(pod)).filter_map(move |pod| {
+    pods.iter().filter(|pod| Part::Gateway.has(pod) && is_ready(pod)).filter_map(move |pod| {
         let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
         Some(SocketAddr::new(ip, port))
     })

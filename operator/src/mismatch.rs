@@ -3,12 +3,11 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use shard_wire::pipeline::PipelineStatus;
 
 use crate::cluster::Cluster;
-use crate::desired::meta::TEMPLATE_HASH;
+use crate::desired::meta::template_hash;
 use crate::observe::{GatewayView, Observed};
 use crate::pods::is_ready;
 
@@ -38,15 +37,14 @@ fn layers(pipeline: &PipelineStatus) -> Option<u32> {
 /// A pod of the wanted template is ready, and none of another one is; and what the origin says is of one of them, where
 /// gateways tell that.
 fn is_heard(pipeline: &PipelineStatus, observed: &Observed, bootstrap: &StatefulSet) -> bool {
-    let hash = |meta: &ObjectMeta| meta.annotations.as_ref()?.get(TEMPLATE_HASH).cloned();
     let template = bootstrap.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
-    let Some(wanted) = template.and_then(hash) else { return false };
+    let Some(wanted) = template.and_then(template_hash) else { return false };
     let prefix = format!("{}-", bootstrap.name_any());
     let pods = observed.pods.iter().filter(|pod| pod.name_any().starts_with(&prefix) && is_ready(pod));
     let ready: Vec<&Pod> = pods.collect();
     let is_told = |pod: &&Pod| pod.metadata.uid.as_ref() == Some(&pipeline.origin.incarnation);
     !ready.is_empty()
-        && ready.iter().all(|pod| hash(&pod.metadata).as_ref() == Some(&wanted))
+        && ready.iter().all(|pod| template_hash(&pod.metadata) == Some(wanted))
         && (pipeline.wire_version == 0 || ready.iter().any(is_told))
 }
 
@@ -56,6 +54,7 @@ mod tests {
     use shard_wire::pipeline::{ManifestSummary, NextPlan, Origin};
 
     use super::*;
+    use crate::desired::meta::TEMPLATE_HASH;
     use crate::settings::Settings;
     use crate::validate::validate;
     use crate::watch::as_kept;

@@ -10,17 +10,23 @@ pub use problem::{Problem, problem};
 /// Whether a pod serves: ready, and not on its way out.
 #[must_use]
 pub fn is_ready(pod: &Pod) -> bool {
-    pod.metadata.deletion_timestamp.is_none() && condition(pod, "Ready", "True").is_some()
+    pod.metadata.deletion_timestamp.is_none() && readiness(pod).is_some_and(|one| one.status == "True")
+}
+
+/// Whether its probe says that it serves.
+pub(crate) fn readiness(pod: &Pod) -> Option<&PodCondition> {
+    condition(pod, "Ready")
 }
 
 /// That it has got its node.
 pub(crate) fn scheduled(pod: &Pod) -> Option<&PodCondition> {
-    condition(pod, "PodScheduled", "True")
+    condition(pod, "PodScheduled").filter(|one| one.status == "True")
 }
 
 /// That no node is found for it.
 pub(crate) fn unschedulable(pod: &Pod) -> Option<&PodCondition> {
-    condition(pod, "PodScheduled", "False").filter(|one| one.reason.as_deref() == Some("Unschedulable"))
+    condition(pod, "PodScheduled")
+        .filter(|one| one.status == "False" && one.reason.as_deref() == Some("Unschedulable"))
 }
 
 /// Claims of its own: those that its StatefulSet makes. A user's that it mounts is not ours to delete.
@@ -47,7 +53,7 @@ pub(crate) fn is_forced(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some() && pod.metadata.deletion_grace_period_seconds == Some(0)
 }
 
-fn condition<'a>(pod: &'a Pod, kind: &str, status: &str) -> Option<&'a PodCondition> {
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     let mut conditions = pod.status.as_ref()?.conditions.iter().flatten();
-    conditions.find(|one| one.type_ == kind && one.status == status)
+    conditions.find(|one| one.type_ == kind)
 }

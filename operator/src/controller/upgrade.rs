@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
 use crate::crd::{ShardCluster, ShardClusterStatus, condition};
-use crate::desired::meta::TEMPLATE_HASH;
+use crate::desired::meta::template_hash;
 use crate::settings::Settings;
 use crate::watch::ClusterRef;
 
@@ -118,11 +117,10 @@ pub(super) fn stake(status: Option<&ShardClusterStatus>, began: Option<Timestamp
 
 /// When the pods of a ShardCluster began to move: the bootstrap's goes first. `None` before that.
 pub(super) fn began(pods: &[Pod], bootstrap: &StatefulSet) -> Option<Timestamp> {
-    let hash = |meta: &ObjectMeta| meta.annotations.as_ref()?.get(TEMPLATE_HASH).cloned();
-    let wanted = hash(bootstrap.spec.as_ref()?.template.metadata.as_ref()?)?;
+    let wanted = template_hash(bootstrap.spec.as_ref()?.template.metadata.as_ref()?)?;
     let name = format!("{}-0", bootstrap.name_any());
     let pod = pods.iter().find(|pod| pod.name_any() == name)?;
-    (hash(&pod.metadata)? == wanted).then_some(pod.metadata.creation_timestamp.as_ref()?.0)
+    (template_hash(&pod.metadata)? == wanted).then_some(pod.metadata.creation_timestamp.as_ref()?.0)
 }
 
 #[cfg(test)]
@@ -130,6 +128,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::desired::meta::TEMPLATE_HASH;
 
     fn named(name: &str) -> ClusterRef {
         ClusterRef::new(name).within("n")

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{RollingUpdateStatefulSetStrategy, StatefulSetUpdateStrategy};
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use shard_wire::contract::BOOTSTRAP_PORT;
@@ -52,6 +52,12 @@ impl Part {
             Self::Shards => format!("{name}-shard"),
             Self::Gateway => format!("{name}-gateway"),
         }
+    }
+
+    /// Whether a pod is of it, of whichever shard.
+    pub(crate) fn has(self, pod: &Pod) -> bool {
+        let labels = pod.metadata.labels.as_ref();
+        labels.and_then(|labels| labels.get(COMPONENT)).is_some_and(|part| part == self.component())
     }
 
     pub(crate) fn component(self) -> &'static str {
@@ -114,6 +120,11 @@ pub(super) fn marked(mut template: PodTemplateSpec, plan: Option<&str>) -> PodTe
     let text = serde_json::to_value(&template).map(|value| value.to_string()).unwrap_or_default();
     annotate(&mut template, TEMPLATE_HASH, digest::short(&text));
     template
+}
+
+/// The template that a pod was made from, or that marks itself so.
+pub(crate) fn template_hash(meta: &ObjectMeta) -> Option<&str> {
+    Some(meta.annotations.as_ref()?.get(TEMPLATE_HASH)?)
 }
 
 /// A marked template with another image.

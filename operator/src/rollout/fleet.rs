@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Pod as KubePod, PodCondition, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Pod as KubePod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -11,10 +11,10 @@ use kube::ResourceExt;
 use super::Rollout;
 use super::gateway::{self, Gateway, Wire};
 use crate::cluster::Cluster;
-use crate::desired::meta::{COMPONENT, PLAN, Part, TEMPLATE_HASH};
+use crate::desired::meta::{PLAN, Part, template_hash};
 use crate::desired::{Desired, Facts, Plan};
 use crate::observe::{GatewayView, Observed};
-use crate::pods::{is_ready, problem};
+use crate::pods::{is_ready, problem, readiness};
 
 /// Longer than a part of a model takes to arrive: who is not ready by then is not waited for where others wait.
 const LONG: SignedDuration = SignedDuration::from_hours(1);
@@ -248,11 +248,6 @@ fn ready_since(pod: &KubePod) -> Option<Timestamp> {
     readiness(pod).filter(|ready| ready.status == "True")?.last_transition_time.as_ref().map(|time| time.0)
 }
 
-fn readiness(pod: &KubePod) -> Option<&PodCondition> {
-    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.find(|condition| condition.type_ == "Ready")
-}
-
 fn gateway(cluster: &Cluster, observed: &Observed, desired: &Desired, now: Timestamp) -> Gateway {
     let template = gateway::template(&desired.gateway.deployment);
     let note = |template: Option<&PodTemplateSpec>| {
@@ -265,7 +260,7 @@ fn gateway(cluster: &Cluster, observed: &Observed, desired: &Desired, now: Times
     let image = |of: Option<&PodTemplateSpec>| gateway::image(of?, template?).map(str::to_owned);
     // Whatever somebody else has made of the image that was written.
     let has_image = live.is_none_or(|live| note(live) == wanted || image(live) == image(template));
-    let pods = observed.pods.iter().filter(|pod| is_gateway(pod) && !has_ended(pod)).map(|pod| {
+    let pods = observed.pods.iter().filter(|pod| Part::Gateway.has(pod) && !has_ended(pod)).map(|pod| {
         let is_of_image = template.is_some_and(|template| gateway::is_of_image(pod, template));
         let seen = seen(pod, 0, now);
         if is_of_image { Pod { mark: wanted.clone(), ..seen } } else { seen }
@@ -277,10 +272,6 @@ fn gateway(cluster: &Cluster, observed: &Observed, desired: &Desired, now: Times
         is_refused: observed.obstacles.refused.contains_key(&name),
         wanted,
     }
-}
-
-fn is_gateway(pod: &KubePod) -> bool {
-    pod.labels().get(COMPONENT).is_some_and(|part| part == Part::Gateway.component())
 }
 
 /// It will never run again, and is there for nothing but its status: an evicted one, say.
@@ -313,8 +304,8 @@ fn starts<'a>(cluster: &Cluster, observed: &'a Observed, desired: &Desired) -> V
 }
 
 fn mark(meta: &ObjectMeta) -> Mark {
-    let note = |key| meta.annotations.as_ref()?.get(key).cloned();
-    Mark { hash: note(TEMPLATE_HASH).unwrap_or_default(), plan: note(PLAN) }
+    let plan = meta.annotations.as_ref().and_then(|annotations| annotations.get(PLAN));
+    Mark { hash: template_hash(meta).unwrap_or_default().to_owned(), plan: plan.cloned() }
 }
 
 fn mark_of(set: &StatefulSet) -> Mark {

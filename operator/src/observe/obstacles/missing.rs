@@ -5,12 +5,12 @@ use std::fmt;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use super::{Missing, readable};
 use crate::crd::{KeyRef, ShardClusterSpec};
-use crate::desired::meta::{COMPONENT, Part};
+use crate::desired::meta::Part;
 use crate::observe::ObserveError;
 use crate::pods::is_ready;
 
@@ -32,9 +32,8 @@ impl fmt::Display for Kind {
 /// What a spec names for a part some of whose pods are not ready: each as if it were missing.
 pub(super) fn references(spec: &ShardClusterSpec, pods: &[Pod]) -> Vec<Missing> {
     let waits = |part: Part| {
-        let is_its = |pod: &&Pod| pod.labels().get(COMPONENT).is_some_and(|it| it == part.component());
-        let mut staying = pods.iter().filter(is_its).filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        staying.any(|pod| !is_ready(pod))
+        let stays = |pod: &Pod| part.has(pod) && pod.metadata.deletion_timestamp.is_none();
+        pods.iter().any(|pod| stays(pod) && !is_ready(pod))
     };
     let of = |part, field, kind, name: &str, entry: Option<&str>| Missing {
         part,
@@ -128,6 +127,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::desired::meta::COMPONENT;
 
     fn spec(source: &Value) -> ShardClusterSpec {
         serde_json::from_value(json!({
